@@ -1,0 +1,1 @@
+"""Empath: a serverless mail relay that says what happened to every message."""
