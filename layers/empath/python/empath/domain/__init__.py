@@ -1,0 +1,1 @@
+"""Values and rules of mail relaying. No AWS, no sockets, no clock: standard library and pydantic only."""

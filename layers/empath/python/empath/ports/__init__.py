@@ -1,0 +1,41 @@
+"""What the pipeline needs from the world, as Protocols: read these files first.
+
+`empath.aws` and `empath.net` are the adapters that run in production, `empath.testing` the ones in
+memory; one contract suite per port (tests/contracts) holds both to the same words. Failures are the
+errors of `empath.domain.errors`, never those of a client library.
+"""
+
+from empath.ports.clock import Clock, IdSource
+from empath.ports.control import Control
+from empath.ports.dialer import Channel, Dialer, Endpoint, Transaction, TransactionResult
+from empath.ports.ledger import Claimed, ClaimResult, LeaseHeld, Ledger, Listed, Missing, Stale
+from empath.ports.metrics import Metrics
+from empath.ports.queue import JobQueue, OutgoingJob, QueueName, ReceivedJob
+from empath.ports.resolver import MailExchanger, Resolver
+from empath.ports.spool import Spool
+
+__all__ = [
+    "Channel",
+    "Claimed",
+    "ClaimResult",
+    "Clock",
+    "Control",
+    "Dialer",
+    "Endpoint",
+    "IdSource",
+    "JobQueue",
+    "LeaseHeld",
+    "Ledger",
+    "Listed",
+    "MailExchanger",
+    "Metrics",
+    "Missing",
+    "OutgoingJob",
+    "QueueName",
+    "ReceivedJob",
+    "Resolver",
+    "Spool",
+    "Stale",
+    "Transaction",
+    "TransactionResult",
+]

@@ -1,0 +1,38 @@
+"""Points in time as text: UTC, milliseconds, fixed width, so that text order is time order."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, PlainSerializer
+
+
+def format_instant(instant: datetime) -> str:
+    """`2026-03-01T12:00:00.000Z`."""
+    utc = instant.astimezone(UTC)
+    return f"{utc:%Y-%m-%dT%H:%M:%S}.{utc.microsecond // 1000:03d}Z"
+
+
+def parse_instant(text: str) -> datetime:
+    """The inverse of `format_instant`; ValueError for anything else."""
+    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
+
+
+def _to_instant(value: Any) -> Any:
+    return parse_instant(value) if isinstance(value, str) else value
+
+
+def _whole_milliseconds(value: datetime) -> datetime:
+    if value.tzinfo is None:
+        raise ValueError("a point in time needs its time zone")
+    return value.replace(microsecond=value.microsecond // 1000 * 1000)
+
+
+InstantField = Annotated[
+    datetime,
+    BeforeValidator(_to_instant),
+    AfterValidator(_whole_milliseconds),
+    PlainSerializer(format_instant, when_used="always"),
+]
+"""A point in time as a pydantic field, cut to what its text carries."""

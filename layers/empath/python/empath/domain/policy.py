@@ -1,0 +1,51 @@
+"""What the operator decides per destination domain: `policy#<domain>` over `policy#*`."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from empath.domain.errors import InvalidPolicy
+from empath.domain.retry import RetryPolicy
+
+TlsMode = Literal["opportunistic", "required", "disabled"]
+
+
+class DomainPolicy(BaseModel):
+    """The settings of one destination domain, defaults filled in."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    allow_addresses: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
+    """Networks that may be delivered to although they are not globally routable."""
+
+    port: int = Field(default=25, ge=1, le=65_535)
+    tls: TlsMode = "opportunistic"
+    retry: RetryPolicy = RetryPolicy()
+
+
+def merge_policy(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any]:
+    """`override` over `base`, field by field, nested settings too."""
+    merged = dict(base)
+    for name, value in override.items():
+        current = merged.get(name)
+        if isinstance(current, Mapping) and isinstance(value, Mapping):
+            merged[name] = merge_policy(current, value)
+        else:
+            merged[name] = value
+    return merged
+
+
+def read_policy(settings: Mapping[str, Any]) -> DomainPolicy:
+    """Validate settings; InvalidPolicy names each wrong field and says why."""
+    try:
+        return DomainPolicy.model_validate(dict(settings))
+    except ValidationError as error:
+        faults = "; ".join(
+            f"{'.'.join(str(part) for part in fault['loc']) or 'policy'}: {fault['msg']}"
+            for fault in error.errors(include_url=False)
+        )
+        raise InvalidPolicy(faults) from error

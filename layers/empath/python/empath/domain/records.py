@@ -1,0 +1,184 @@
+"""What the ledger keeps: one record per message and one per delivery (a message's destination)."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from empath.domain.address import MailboxField
+from empath.domain.delivery_state import FINAL, Event, State, advance, summarise
+from empath.domain.envelope import Metadata, Priority, Recipient, Source
+from empath.domain.instant import InstantField
+from empath.domain.reason import Reason
+from empath.domain.reply import Reply
+
+MAX_ATTEMPTS_KEPT = 20
+MAX_RECIPIENTS_PER_DELIVERY = 100
+
+ReportState = Literal["owed", "sent"]
+
+
+class DeliveryKey(BaseModel):
+    """Names a delivery: `delivery` is its sort key, `delivery#<domain>` or `delivery#<domain>#n`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    message_id: str
+    delivery: str
+
+    def __str__(self) -> str:
+        return f"{self.message_id}/{self.delivery}"
+
+
+class MessageRecord(BaseModel):
+    """A message as a whole; final when the set of settled deliveries is complete."""
+
+    model_config = ConfigDict(frozen=True)
+
+    message_id: str
+    reverse_path: MailboxField | None
+    spool_key: str
+    size: int
+    """Octets of the raw object, without `prepend`."""
+    received_at: InstantField
+    eight_bit: bool = False
+    smtputf8: bool = False
+    envid: str | None = None
+    ret: Literal["FULL", "HDRS"] | None = None
+    source: Source = Source()
+    tenant: str | None = None
+    priority: Priority = "normal"
+    metadata: Metadata = {}
+    prepend: str = ""
+    """Header fields written in front of the content at delivery, CRLF line ends."""
+    trace_header: str | None = None
+    deliveries: int = Field(ge=1)
+    settled: frozenset[str] = frozenset()
+    forget_at: InstantField | None = None
+    """Set once everything is settled: the store may drop the record then."""
+
+    @property
+    def is_settled(self) -> bool:
+        return len(self.settled) >= self.deliveries
+
+
+class RecipientRecord(BaseModel):
+    """The state of one recipient, with the last thing that was heard about it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    state: State = State.QUEUED
+    notify: tuple[str, ...] | None = None
+    orcpt: str | None = None
+    reply: Reply | None = None
+    reason: Reason | None = None
+    next_hop: str | None = None
+    attempt: int = 0
+    """The attempt that gave `reply`; 0 before the first."""
+
+    @classmethod
+    def of(cls, recipient: Recipient) -> RecipientRecord:
+        return cls(notify=recipient.notify, orcpt=recipient.orcpt)
+
+
+class Attempt(BaseModel):
+    """One claim of a delivery. Without `duration` it has no record: its worker died or still works."""
+
+    model_config = ConfigDict(frozen=True)
+
+    attempt: int
+    started: InstantField
+    owner: str
+    duration: float | None = None
+    """Seconds from claim to record."""
+    next_hop: str | None = None
+    reply: Reply | None = None
+    reason: Reason | None = None
+    tls: str | None = None
+    ambiguous: bool = False
+    """The content may have been accepted although nobody said so."""
+
+
+class Lease(BaseModel):
+    """Who works on a delivery now; `owner` is new for every claim, which makes it the fence."""
+
+    model_config = ConfigDict(frozen=True)
+
+    owner: str
+    until: InstantField
+
+
+class DeliveryRecord(BaseModel):
+    """All recipients of a message at one destination."""
+
+    model_config = ConfigDict(frozen=True)
+
+    message_id: str
+    delivery: str
+    domain: str
+    siblings: int = Field(ge=1)
+    """How many deliveries the message has, so that the last of one needs no counting."""
+    received_at: InstantField
+    expires: InstantField
+    """When waiting ends; the last attempt is made then."""
+    recipients: dict[str, RecipientRecord] = Field(min_length=1)
+    attempt: int = 1
+    """The number of the next attempt to be recorded."""
+    attempts: tuple[Attempt, ...] = ()
+    next_attempt_at: InstantField | None = None
+    job_at: InstantField | None = None
+    """When the job for the next attempt becomes visible; None while nobody has queued one."""
+    lease: Lease | None = None
+    reason: Reason | None = None
+    site: str | None = None
+    reports: dict[str, ReportState] = {}
+    """Report events (`failed-<attempt>`) and whether their report was handed in."""
+    forget_at: InstantField | None = None
+    """Set with the last outcome: the store may drop the record then."""
+
+    @property
+    def key(self) -> DeliveryKey:
+        return DeliveryKey(message_id=self.message_id, delivery=self.delivery)
+
+    @property
+    def status(self) -> State:
+        return summarise(recipient.state for recipient in self.recipients.values())
+
+    @property
+    def is_final(self) -> bool:
+        return self.status in FINAL
+
+    @property
+    def owes_reports(self) -> bool:
+        return "owed" in self.reports.values()
+
+    @property
+    def is_settled(self) -> bool:
+        """Nothing more will ever happen to this delivery."""
+        return self.is_final and not self.owes_reports
+
+    def begin_attempt(self) -> DeliveryRecord:
+        """This record as the holder of a fresh claim sees it.
+
+        The claim's own Attempt is the last of `attempts`; earlier ones that nobody recorded are
+        ambiguous. Deferred recipients are queued again (event WAKE).
+        """
+        earlier = tuple(
+            attempt.model_copy(update={"ambiguous": True}) if attempt.duration is None else attempt
+            for attempt in self.attempts[:-1]
+        )
+        recipients = {
+            address: recipient.model_copy(update={"state": advance(recipient.state, Event.WAKE)})
+            if recipient.state is State.DEFERRED
+            else recipient
+            for address, recipient in self.recipients.items()
+        }
+        return self.model_copy(update={"attempts": (*earlier, *self.attempts[-1:]), "recipients": recipients})
+
+    def listed_at(self) -> datetime:
+        """Where the `listing` index sorts this delivery: its next attempt, or its last change."""
+        if self.next_attempt_at is not None:
+            return self.next_attempt_at
+        return self.attempts[-1].started if self.attempts else self.received_at

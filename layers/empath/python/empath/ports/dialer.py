@@ -1,0 +1,75 @@
+"""Connections to next hops, and the mail transaction on them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from empath.domain.network import IPAddress, IPNetwork
+from empath.domain.outcome import RecipientOutcome
+from empath.domain.policy import TlsMode
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One address of one host of a next hop, and how to talk to it."""
+
+    host: str
+    address: IPAddress
+    port: int
+    tls: TlsMode = "opportunistic"
+    allow_addresses: tuple[IPNetwork, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.host}[{self.address}]:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """One mail transaction (RFC 5321 §3.3)."""
+
+    reverse_path: str
+    """Without brackets; empty for the null reverse-path."""
+    recipients: Sequence[str]
+    content: Callable[[], AsyncIterator[bytes]]
+    """A fresh pass over `prepend` and the raw message; raises what Spool.read raises."""
+    size: int
+    eight_bit: bool = False
+    smtputf8: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TransactionResult:
+    """What became of every recipient of a transaction."""
+
+    outcomes: Mapping[str, RecipientOutcome] = field(default_factory=dict)
+    ambiguous: bool = False
+    """The final dot may have reached the next hop and no reply to it came back."""
+
+
+class Channel(Protocol):
+    """A session with a next hop after its greeting, EHLO and STARTTLS."""
+
+    @property
+    def tls(self) -> str | None:
+        """Protocol and cipher, None without TLS."""
+
+    async def transact(self, transaction: Transaction) -> TransactionResult:
+        """Send one message. Network errors and replies become outcomes.
+
+        Raises only SpoolTrouble and SpoolObjectMissing, out of `content`; nothing was sent then.
+        """
+
+    async def close(self) -> None:
+        """QUIT if the session still stands, and free the socket; never raises."""
+
+
+class Dialer(Protocol):
+    async def connect(self, endpoint: Endpoint, *, deadline: float) -> Channel:
+        """Open a session; everything on it must end within `deadline` seconds from now.
+
+        Raises TransientRefusal or PermanentRefusal: the connection failed, was lost, timed out or was
+        greeted with a refusal; ADDRESS_NOT_ALLOWED for an address outside of the global Internet and
+        of `allow_addresses`.
+        """
