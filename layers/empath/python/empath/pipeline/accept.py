@@ -1,0 +1,58 @@
+"""accept: the raw message to the spool, its job to the queue, and only then may a client hear 250.
+
+The order is the promise. Death before the job is sent leaves an orphan object, which the bucket's
+lifecycle removes, and a client that never heard 250 and tries again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from empath.domain.envelope import Envelope, Source
+from empath.pipeline.jobs import AcceptedJob
+from empath.ports import JobQueue, OutgoingJob, QueueName, Spool
+
+
+def spool_key_of(message_id: str) -> str:
+    """Where a message's raw object is; every stage can tell from the id alone."""
+    return f"messages/{message_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Acceptance:
+    spool: Spool
+    queue: JobQueue
+
+    async def accept(
+        self,
+        *,
+        message_id: str,
+        received_at: datetime,
+        envelope: Envelope,
+        source: Source,
+        content: AsyncIterable[bytes],
+        prepend: str = "",
+        trace_header: str | None = None,
+    ) -> AcceptedJob:
+        """Take responsibility for a message; on return it is in the spool and on the queue.
+
+        `content` is byte-exact what the client sent; `prepend` holds header fields (CRLF line ends) that
+        delivery writes in front of it. Raises SpoolTrouble or QueueTrouble: nothing was accepted then,
+        and the client hears the error's reply. What `content` raises passes through.
+        """
+        key = spool_key_of(message_id)
+        size = await self.spool.put(key, content)
+        job = AcceptedJob(
+            message_id=message_id,
+            spool_key=key,
+            size=size,
+            received_at=received_at,
+            source=source,
+            prepend=prepend,
+            trace_header=trace_header,
+            **dict(envelope),
+        )
+        await self.queue.send(QueueName.ACCEPTED, [OutgoingJob(body=job.encode(), trace_header=trace_header)])
+        return job
