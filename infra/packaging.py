@@ -1,0 +1,155 @@
+"""Function code and layers as assets, built at synth without Docker.
+
+Third-party wheels come from `layers/dependencies/lambda.lock` (hash-pinned) for the platform where the
+functions will run: Lambda's, or the local interpreter for the embedded AWS. The asset's hash covers the lock,
+the target and this file, so nothing is built twice. Data that no function reads is trimmed: it is most of the
+weight of botocore, and a cold start pays for weight.
+"""
+
+import compileall
+import hashlib
+import py_compile
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import aws_cdk as cdk
+import jsii
+from aws_cdk import aws_lambda as lambda_
+
+from infra.settings import Settings
+
+ROOT = Path(__file__).resolve().parent.parent
+LOCK = ROOT / "layers/dependencies/lambda.lock"
+LIBRARY = ROOT / "layers/empath"
+
+# Bytecode is the reader's business, never an asset's: it would change the hash from run to run.
+BYTECODE = ["**/__pycache__", "**/*.pyc"]
+# Rooms of the library that no function imports.
+NOT_IN_FUNCTIONS = ("control", "local", "testing", "ingress")
+# Service descriptions that the library (or the X-Ray SDK) loads; botocore carries over 400.
+BOTOCORE_SERVICES = frozenset({"dynamodb", "s3", "secretsmanager", "sqs", "sts", "xray"})
+
+
+def function_code(name: str) -> lambda_.Code:
+    """The door of one function: its handler file and nothing else."""
+    return lambda_.Code.from_asset(str(ROOT / "functions" / name), exclude=BYTECODE)
+
+
+def library_code() -> lambda_.Code:
+    """The library as a layer, without the rooms that functions never enter."""
+    rooms = [f"python/empath/{room}" for room in NOT_IN_FUNCTIONS]
+    return lambda_.Code.from_asset(str(LIBRARY), exclude=[*BYTECODE, *rooms])
+
+
+def dependencies_code(settings: Settings) -> lambda_.Code:
+    """Third-party packages as a layer for the place where the functions will run."""
+    target = Target.of(settings)
+    return lambda_.Code.from_asset(
+        str(LOCK.parent),
+        asset_hash_type=cdk.AssetHashType.CUSTOM,
+        asset_hash=target.fingerprint(),
+        bundling=cdk.BundlingOptions(
+            image=cdk.DockerImage.from_registry("scratch"), local=_LocalBundling(target)
+        ),
+    )
+
+
+class Target:
+    """A platform and interpreter for which wheels are chosen."""
+
+    def __init__(self, python: str, platform: str | None) -> None:
+        self.python = python
+        self.platform = platform
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Target":
+        if settings.bundling == "local":
+            return cls(f"{sys.version_info.major}.{sys.version_info.minor}", None)
+        machine = {"arm64": "aarch64", "x86_64": "x86_64"}[settings.architecture]
+        # Lambda's Python 3.12 and later run on glibc 2.34; some wheels exist for manylinux_2_28 only.
+        return cls(settings.python_version, f"{machine}-manylinux_2_28")
+
+    def compiler(self) -> str | None:
+        """An interpreter that can write bytecode for the target; None where there is none."""
+        if self.python == f"{sys.version_info.major}.{sys.version_info.minor}":
+            return sys.executable
+        return shutil.which(f"python{self.python}")
+
+    def fingerprint(self) -> str:
+        """What decides the layer's content, as a hash."""
+        parts = (
+            LOCK.read_bytes(),
+            Path(__file__).read_bytes(),
+            f"{self.python} {self.platform or sys.platform} {bool(self.compiler())}".encode(),
+        )
+        return hashlib.sha256(b"\0".join(parts)).hexdigest()
+
+
+def build_dependencies(target: Target, output: Path) -> None:
+    """Install the locked wheels into `output`/python and trim them.
+
+    Raises BundlingError with uv's own words when a wheel is missing for the target or a hash differs.
+    """
+    packages = output / "python"
+    command = [
+        _uv(), "pip", "install", "--quiet", "--target", str(packages),
+        "--only-binary", ":all:", "--require-hashes", "--no-deps", "--link-mode", "copy",
+        "--python-version", target.python,
+        "--requirement", str(LOCK),
+    ]  # fmt: skip
+    if target.platform:
+        command += ["--python-platform", target.platform]
+    else:
+        command += ["--python", sys.executable]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    if done.returncode:
+        raise BundlingError(f"the layer of dependencies could not be built:\n{done.stderr.strip()}")
+    trim(packages)
+    if compiler := target.compiler():
+        _compile(compiler, packages)
+
+
+class BundlingError(RuntimeError):
+    """Wheels could not be fetched or do not exist for the target."""
+
+
+def trim(packages: Path) -> None:
+    """Remove what no function reads: tests, scripts, metadata, descriptions of services never called."""
+    for service in (packages / "botocore/data").iterdir():
+        if service.is_dir() and service.name not in BOTOCORE_SERVICES:
+            shutil.rmtree(service)
+    for pattern in ("**/__pycache__", "*.dist-info", "bin", "**/tests", "botocore/docs"):
+        for path in sorted(packages.glob(pattern)):
+            shutil.rmtree(path, ignore_errors=True)
+    for pattern in ("**/examples-1.json*", "**/*.pyi", "**/*.pyx", "**/*.pxd", "**/*.c", "**/*.h"):
+        for path in packages.glob(pattern):
+            path.unlink()
+
+
+def _compile(interpreter: str, packages: Path) -> None:
+    # A layer is read-only in Lambda, so without bytecode every cold start compiles every module anew.
+    # Unchecked hashes, because archives do not keep the time stamps that Python compares by default.
+    if interpreter == sys.executable:
+        compileall.compile_dir(
+            packages, quiet=2, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH
+        )
+        return
+    command = [interpreter, "-m", "compileall", "-qq", "--invalidation-mode", "unchecked-hash"]
+    subprocess.run([*command, str(packages)], check=False)  # noqa: S603
+
+
+def _uv() -> str:
+    beside = Path(sys.executable).parent / "uv"
+    return str(beside) if beside.exists() else "uv"
+
+
+@jsii.implements(cdk.ILocalBundling)
+class _LocalBundling:
+    def __init__(self, target: Target) -> None:
+        self._target = target
+
+    def try_bundle(self, output_dir: str, options: cdk.BundlingOptions | None = None, **_: object) -> bool:
+        build_dependencies(self._target, Path(output_dir))
+        return True

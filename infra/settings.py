@@ -1,0 +1,165 @@
+"""Deployment settings: the CDK context of cdk.json and `-c key=value`, as one validated model.
+
+Everything that a deployment may choose is a field here; stacks read this model and nothing else. In order of
+precedence: `-c key=value`, then the object `empath` in cdk.json (the deployment's own choices; the local
+stack leaves them aside), then the profile's defaults (`aws` or `local`).
+
+What must hold between the numbers, whatever is chosen: a claim on a delivery (its lease) is taken inside an
+invocation and ends LEASE_GRACE_S after that invocation must have ended; only then may SQS show the job again.
+So function timeout + LEASE_GRACE_S < visibility timeout, with room for a cold start between the two.
+"""
+
+import difflib
+import platform
+from collections.abc import Mapping
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+# The deliver stage claims a delivery for the invocation's remaining time plus this.
+LEASE_GRACE_S = 10
+
+# Between receiving a batch and the first line of the handler lies a cold start. It counts against the
+# visibility timeout but not against the lease, so the lease must end at least this much earlier.
+COLD_START_S = 4
+
+Architecture = Literal["arm64", "x86_64"]
+FunctionName = Literal["resolve", "deliver", "retry", "dsn", "journal"]
+FUNCTIONS: tuple[FunctionName, ...] = ("resolve", "deliver", "retry", "dsn", "journal")
+
+
+class SettingsError(ValueError):
+    """A setting is unknown or its value cannot be used; the message names it and says what is expected."""
+
+
+class Settings(BaseModel):
+    """What a deployment may choose, with the values that suit AWS."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    profile: Literal["aws", "local"] = "aws"
+    # Where the functions run decides which wheels their layer holds: Lambda's platform or this interpreter.
+    bundling: Literal["lambda", "local"] = "lambda"
+    python_version: str = Field("3.13", pattern=r"^3\.\d{1,2}$")
+    architecture: Architecture = "arm64"
+
+    hostname: str = Field("relay.example.com", pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$")
+    nameservers: str = ""
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_retention_days: Literal[1, 3, 5, 7, 14, 30, 60, 90, 180, 365, 731] = 30
+    tracing: Literal["on", "off"] = "off"
+
+    # Stored mail and state outlive the stack unless the deployment says otherwise.
+    removal: Literal["retain", "destroy"] = "retain"
+    point_in_time_recovery: bool = True
+    spool_expiry_days: int = Field(30, ge=7, le=365)
+
+    resolve_timeout: int = Field(60, ge=3, le=900)
+    deliver_timeout: int = Field(780, ge=3, le=900)
+    retry_timeout: int = Field(60, ge=3, le=900)
+    dsn_timeout: int = Field(60, ge=3, le=900)
+    journal_timeout: int = Field(60, ge=3, le=900)
+    visibility_margin: int = Field(60, ge=1, le=3600)
+
+    memory: int = Field(512, ge=128, le=10240)
+    deliver_memory: int = Field(1024, ge=128, le=10240)
+
+    # Batches in work at a time per event source mapping; AWS takes 2 to 1000.
+    resolve_concurrency: int = Field(20, ge=2, le=1000)
+    deliver_concurrency: int = Field(100, ge=2, le=1000)
+    retry_concurrency: int = Field(20, ge=2, le=1000)
+    dsn_concurrency: int = Field(5, ge=2, le=1000)
+    journal_retries: int = Field(10, ge=0, le=10_000)
+
+    @field_validator("nameservers")
+    @classmethod
+    def _nameservers(cls, value: str) -> str:
+        for server in filter(None, (part.strip() for part in value.split(","))):
+            host, colon, port = server.rpartition(":")
+            if colon and not host.endswith(":") and not (port.isdigit() and 0 < int(port) < 65536):
+                raise ValueError(f"expected host or host:port, comma-separated, not {server!r}")
+        return value.replace(" ", "")
+
+    @model_validator(mode="after")
+    def _lease_ends_before_redelivery(self) -> Self:
+        lease_end = self.deliver_timeout + LEASE_GRACE_S + COLD_START_S
+        if lease_end >= self.visibility("deliver"):
+            raise ValueError(
+                f"visibility_margin must be over {LEASE_GRACE_S + COLD_START_S} s: a claim lasts until"
+                f" {LEASE_GRACE_S} s after the invocation, and a cold start may come before it"
+            )
+        return self
+
+    def timeout(self, function: FunctionName) -> int:
+        """Seconds that one invocation of the function may take."""
+        seconds: int = getattr(self, f"{function}_timeout")
+        return seconds
+
+    def visibility(self, consumer: FunctionName) -> int:
+        """Seconds that a received job stays hidden, for a queue read by this function."""
+        return self.timeout(consumer) + self.visibility_margin
+
+    def memory_of(self, function: FunctionName) -> int:
+        """MiB of a function, which also is its share of a CPU."""
+        return self.deliver_memory if function == "deliver" else self.memory
+
+    @property
+    def keeps_data(self) -> bool:
+        """Whether bucket and tables survive the removal of their stack."""
+        return self.removal == "retain"
+
+    @classmethod
+    def from_context(cls, context: Mapping[str, Any]) -> Self:
+        """Read the settings out of a CDK context, ignoring the toolkit's own keys.
+
+        Raises SettingsError, which names every setting that is wrong.
+        """
+        given = {key: value for key, value in context.items() if not _belongs_to_cdk(key)}
+        chosen = given.pop("empath", {})
+        if not isinstance(chosen, Mapping):
+            raise SettingsError(f"'empath' in cdk.json must be an object of settings, got {chosen!r}")
+        for key in (*given, *chosen):
+            if key not in cls.model_fields:
+                near = difflib.get_close_matches(key, cls.model_fields, n=1)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                raise SettingsError(f"unknown setting {key!r} in cdk.json or -c{hint}")
+        local = given.get("profile") == "local"
+        try:
+            return cls(**{**(_local_defaults() if local else chosen), **given})
+        except ValidationError as error:
+            problems = "; ".join(_sentence(problem["loc"], problem) for problem in error.errors())
+            raise SettingsError(problems) from None
+
+
+def _belongs_to_cdk(key: str) -> bool:
+    # The CLI adds feature flags (@aws-cdk/...), its switches (aws:cdk:...) and looked-up values.
+    return key.startswith(("@", "aws:", "aws-cdk:")) or ":" in key or "/" in key
+
+
+def _sentence(location: tuple[int | str, ...], problem: Mapping[str, Any]) -> str:
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    if not location:
+        return message
+    return f"setting {location[0]!r}: {message}, got {problem['input']!r}"
+
+
+def _local_defaults() -> dict[str, object]:
+    """A laptop: nothing outlives the state directory, and a killed worker's jobs are back in a minute."""
+    return {
+        "bundling": "local",
+        "architecture": "arm64" if platform.machine() in ("arm64", "aarch64") else "x86_64",
+        "hostname": "relay.localhost",
+        "removal": "destroy",
+        "point_in_time_recovery": False,
+        "log_retention_days": 1,
+        "resolve_timeout": 20,
+        "deliver_timeout": 20,
+        "retry_timeout": 20,
+        "dsn_timeout": 20,
+        "journal_timeout": 20,
+        "visibility_margin": 20,
+        "resolve_concurrency": 2,
+        "deliver_concurrency": 2,
+        "retry_concurrency": 2,
+        "dsn_concurrency": 2,
+    }

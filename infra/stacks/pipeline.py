@@ -1,0 +1,148 @@
+"""EmpathPipeline: what moves mail. Two layers, five doors, what each may do, and what wakes it."""
+
+import aws_cdk as cdk
+from aws_cdk import aws_lambda as lambda_
+from constructs import Construct
+
+from infra import packaging
+from infra.constructs.ledger import LISTING_INDEX
+from infra.constructs.queues import CONSUMERS, Queues
+from infra.constructs.schedule import MinuteClock
+from infra.constructs.worker import Worker
+from infra.settings import FUNCTIONS, FunctionName, Settings
+from infra.stacks.storage import Storage
+
+# Actions by what a stage does with the ledger, the control table and the spool.
+READ = ["dynamodb:GetItem", "dynamodb:Query"]
+UPDATE = [*READ, "dynamodb:UpdateItem"]
+WRITE = [*UPDATE, "dynamodb:PutItem"]
+FETCH = ["s3:GetObject"]
+STORE = ["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload"]
+SEND = ["sqs:SendMessage"]
+REHIDE = ["sqs:ChangeMessageVisibility"]
+DRAIN = ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility"]
+
+
+class Pipeline(cdk.Stack):
+    """The functions of the stages; they hold no mail and can be replaced at any moment."""
+
+    def __init__(self, scope: Construct, id: str, settings: Settings, storage: Storage) -> None:  # noqa: A002
+        super().__init__(scope, id, description="Empath: the functions that move mail")
+        self._settings = settings
+        self._storage = storage
+        self._layers = self._make_layers()
+
+        self.workers = {name: self._worker(name) for name in FUNCTIONS}
+        self._resolve(self.workers["resolve"])
+        self._deliver(self.workers["deliver"])
+        self._retry(self.workers["retry"])
+        self._dsn(self.workers["dsn"])
+        self._journal(self.workers["journal"])
+
+        for name, worker in self.workers.items():
+            cdk.CfnOutput(self, f"{name.capitalize()}Function", value=worker.function.function_name)
+
+    def _resolve(self, worker: Worker) -> None:
+        worker.consumes(self._queues.live["accepted"], concurrency=self._settings.resolve_concurrency)
+        worker.may(WRITE, self._deliveries)
+        worker.may(READ, self._control)
+        worker.may([*FETCH, "s3:DeleteObject"], self._messages)
+        worker.may(SEND, *self._queue_arns("delivery", "dsn"))
+
+    def _deliver(self, worker: Worker) -> None:
+        worker.consumes(self._queues.live["delivery"], concurrency=self._settings.deliver_concurrency)
+        worker.consumes(self._queues.live["retry"], concurrency=self._settings.retry_concurrency)
+        worker.may(UPDATE, self._deliveries)
+        worker.may(WRITE, self._control)
+        worker.may(FETCH, self._messages)
+        worker.may(SEND, *self._queue_arns("delivery", "retry", "dsn"))
+        worker.may(REHIDE, *self._queue_arns("delivery", "retry"))
+
+    def _retry(self, worker: Worker) -> None:
+        MinuteClock(self, "Clock", worker.function)
+        worker.may(WRITE, self._deliveries)
+        worker.may(["dynamodb:Query"], f"{self._deliveries}/index/{LISTING_INDEX}")
+        worker.may(READ, self._control)
+        worker.may(SEND, *self._queue_arns("accepted", "delivery", "retry", "dsn"))
+        worker.may(DRAIN, *(queue.queue_arn for queue in self._queues.dead.values()))
+        worker.function.add_environment(
+            "EMPATH_DEAD_LETTER_QUEUE_URLS",
+            self.to_json_string({name: self._queues.dead[name].queue_url for name in CONSUMERS}),
+        )
+
+    def _dsn(self, worker: Worker) -> None:
+        worker.consumes(self._queues.live["dsn"], concurrency=self._settings.dsn_concurrency)
+        worker.may(UPDATE, self._deliveries)
+        worker.may(READ, self._control)
+        worker.may(STORE, self._messages)
+        worker.may(SEND, *self._queue_arns("accepted"))
+
+    def _journal(self, worker: Worker) -> None:
+        worker.follows(
+            self._storage.ledger.deliveries,
+            dead_letters=self._queues.journal_dead,
+            retries=self._settings.journal_retries,
+        )
+        worker.may(UPDATE, self._deliveries)
+        worker.may(["s3:DeleteObject"], self._messages)
+        worker.may(SEND, *self._queue_arns("dsn"))
+
+    def _worker(self, name: FunctionName) -> Worker:
+        live = self._queues.live
+        environment = {
+            "EMPATH_SPOOL_BUCKET": self._storage.spool.bucket.bucket_name,
+            **{f"EMPATH_{queue.upper()}_QUEUE_URL": live[queue].queue_url for queue in CONSUMERS},
+            "EMPATH_DELIVERIES_TABLE": self._storage.ledger.deliveries.table_name,
+            "EMPATH_CONTROL_TABLE": self._storage.ledger.control.table_name,
+            "EMPATH_HOSTNAME": self._settings.hostname,
+            "EMPATH_NAMESERVERS": self._settings.nameservers,
+            "EMPATH_TRACING": self._settings.tracing,
+            "EMPATH_LOG_LEVEL": self._settings.log_level,
+            "POWERTOOLS_SERVICE_NAME": "empath",
+            "POWERTOOLS_METRICS_NAMESPACE": "Empath",
+        }
+        return Worker(
+            self,
+            name,
+            self._settings,
+            layers=self._layers,
+            environment=environment,
+            loops=name == "deliver",
+        )
+
+    def _make_layers(self) -> list[lambda_.LayerVersion]:
+        runtime = lambda_.Runtime(f"python{self._settings.python_version}", lambda_.RuntimeFamily.PYTHON)
+        dependencies = lambda_.LayerVersion(
+            self,
+            "Dependencies",
+            description="Empath: third-party packages",
+            code=packaging.dependencies_code(self._settings),
+            compatible_runtimes=[runtime],
+        )
+        library = lambda_.LayerVersion(
+            self,
+            "Library",
+            description="Empath: the library",
+            code=packaging.library_code(),
+            compatible_runtimes=[runtime],
+        )
+        return [dependencies, library]
+
+    @property
+    def _queues(self) -> Queues:
+        return self._storage.queues
+
+    @property
+    def _deliveries(self) -> str:
+        return self._storage.ledger.deliveries.table_arn
+
+    @property
+    def _control(self) -> str:
+        return self._storage.ledger.control.table_arn
+
+    @property
+    def _messages(self) -> str:
+        return self._storage.spool.bucket.arn_for_objects("*")
+
+    def _queue_arns(self, *names: str) -> list[str]:
+        return [self._queues.live[name].queue_arn for name in names]
