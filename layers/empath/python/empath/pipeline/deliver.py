@@ -1,0 +1,265 @@
+"""deliver: one attempt at one delivery.
+
+    claim -> transaction -> record -> follow-ups -> the job is acknowledged
+
+Death before the record: the lease ends, the job comes back, a new attempt is made, and the claim that
+nobody recorded shows as ambiguous. Death after it: the job that comes back finds the ledger ahead of
+itself and only completes the follow-ups.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from empath.domain.errors import (
+    LeaseLost,
+    LedgerTrouble,
+    PermanentRefusal,
+    Refusal,
+    SpoolObjectMissing,
+    SpoolTrouble,
+    TransientRefusal,
+)
+from empath.domain.outcome import Deferred, Failed, outcome_of_refusal
+from empath.domain.policy import DomainPolicy
+from empath.domain.reason import Reason
+from empath.domain.records import DeliveryRecord, MessageRecord
+from empath.domain.reply import Reply
+from empath.pipeline.conclude import AttemptResult, Conclusion, conclude, waiting_recipients
+from empath.pipeline.followups import FollowUps
+from empath.pipeline.jobs import DeliveryJob
+from empath.pipeline.routing import endpoints_of, find_route
+from empath.ports import (
+    Channel,
+    Claimed,
+    Clock,
+    Control,
+    Dialer,
+    Endpoint,
+    IdSource,
+    JobQueue,
+    LeaseHeld,
+    Ledger,
+    Metrics,
+    Missing,
+    QueueName,
+    ReceivedJob,
+    Resolver,
+    Spool,
+    Stale,
+    Transaction,
+)
+
+LEASE_MARGIN = timedelta(seconds=10)
+"""How much longer than the invocation a lease lasts: the skew between two workers' clocks."""
+
+RECORD_RESERVE = 10.0
+"""Seconds of an invocation kept for recording what happened."""
+
+MINIMUM_FOR_ATTEMPT = 5.0
+"""Seconds that must be left, beyond the reserve, for an attempt to be begun at all."""
+
+RECORD_PAUSES = (0.1, 0.3, 1.0, 2.0, 4.0)
+"""Seconds between tries to record: an unrecorded success is a duplicate in the making."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """One run of a worker, and how many seconds it has left."""
+
+    remaining: Callable[[], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    spool: Spool
+    queue: JobQueue
+    ledger: Ledger
+    control: Control
+    resolver: Resolver
+    dialer: Dialer
+    clock: Clock
+    ids: IdSource
+    metrics: Metrics
+    hostname: str
+
+    async def deliver(
+        self, job: DeliveryJob, *, queue: QueueName, received: ReceivedJob, invocation: Invocation
+    ) -> bool:
+        """Work on a job from `queue`; True when it is done with, False when it is to come back.
+
+        Raises a Trouble when something does not answer; the job is to come back then too.
+        """
+        left = invocation.remaining()
+        if left < RECORD_RESERVE + MINIMUM_FOR_ATTEMPT:
+            await self.queue.hide(queue, received.receipt, 0)
+            return False
+        now = self.clock.now()
+        owner = self.ids.new_id()
+        claim = await self.ledger.claim(
+            job.key,
+            attempt=job.attempt,
+            owner=owner,
+            now=now,
+            until=now + timedelta(seconds=left) + LEASE_MARGIN,
+        )
+        follow_ups = FollowUps(self.queue, self.ledger)
+        match claim:
+            case Claimed(record):
+                concluded = await self._attempt_and_record(record, owner, invocation)
+                await follow_ups.complete(concluded, now=self.clock.now(), trace_header=received.trace_header)
+                return True
+            case LeaseHeld(until):
+                # Never dropped: should the holder die, this copy may be the only one left.
+                wait = math.ceil((until - now).total_seconds())
+                await self.queue.hide(queue, received.receipt, max(wait, 1))
+                logger.info("delivery is leased by another worker", extra={"seconds": wait})
+                return False
+            case Stale(record):
+                await follow_ups.complete(record, now=now, trace_header=received.trace_header)
+                logger.info("late copy of a job", extra={"job_attempt": job.attempt})
+                return True
+            case Missing():
+                logger.warning("the ledger does not know this delivery; its job is dropped")
+                return True
+
+    async def _attempt_and_record(
+        self, record: DeliveryRecord, owner: str, invocation: Invocation
+    ) -> DeliveryRecord:
+        message = await self.ledger.message(record.message_id)
+        if message is None:
+            raise LedgerTrouble(f"delivery {record.key} has no message item")
+        policy = await self.control.policy(record.domain)
+        result = await self._attempt(record, message, policy, invocation)
+        conclusion = conclude(
+            record,
+            result,
+            now=self.clock.now(),
+            policy=policy.retry,
+            random=self.ids.random(),
+            reportable=message.reverse_path is not None,
+        )
+        concluded = await self._record(conclusion, owner, invocation)
+        self._tell(result, concluded)
+        return concluded
+
+    async def _attempt(
+        self, record: DeliveryRecord, message: MessageRecord, policy: DomainPolicy, invocation: Invocation
+    ) -> AttemptResult:
+        recipients = waiting_recipients(record)
+        endpoint: Endpoint | None = None
+        try:
+            route = await find_route(
+                record.domain, resolver=self.resolver, ids=self.ids, own_name=self.hostname
+            )
+            refusal: Refusal | None = None
+            async for endpoint in endpoints_of(route, policy, self.resolver):
+                deadline = invocation.remaining() - RECORD_RESERVE
+                if deadline <= 0:
+                    break
+                try:
+                    channel = await self.dialer.connect(endpoint, deadline=deadline)
+                except Refusal as met:
+                    # RFC 5321 §5.1: the next host may answer. Temporary words weigh more than final ones.
+                    refusal = _kinder(refusal, met)
+                    continue
+                return await self._transact(channel, endpoint, message, recipients)
+            raise refusal or TransientRefusal(
+                Reply.of(451, "4.4.1", "No time was left to connect to the next hop"), Reason.TIMEOUT
+            )
+        except Refusal as met:
+            return AttemptResult(
+                dict.fromkeys(recipients, outcome_of_refusal(met)), str(endpoint) if endpoint else None
+            )
+
+    async def _transact(
+        self, channel: Channel, endpoint: Endpoint, message: MessageRecord, recipients: list[str]
+    ) -> AttemptResult:
+        transaction = Transaction(
+            reverse_path=str(message.reverse_path) if message.reverse_path else "",
+            recipients=recipients,
+            content=lambda: self._content(message),
+            size=len(message.prepend.encode()) + message.size,
+            eight_bit=message.eight_bit,
+            smtputf8=message.smtputf8,
+        )
+        try:
+            done = await channel.transact(transaction)
+            return AttemptResult(done.outcomes, str(endpoint), channel.tls, done.ambiguous)
+        except SpoolTrouble:
+            refused = Deferred(
+                Reply.of(451, "4.3.0", "The raw message could not be read"), Reason.WORKER_FAILED
+            )
+            return AttemptResult(dict.fromkeys(recipients, refused), str(endpoint), channel.tls)
+        except SpoolObjectMissing:
+            lost = Failed(
+                Reply.of(554, "5.3.0", "The raw message is no longer in the spool"), Reason.CONTENT_LOST
+            )
+            return AttemptResult(dict.fromkeys(recipients, lost), str(endpoint), channel.tls)
+        finally:
+            await channel.close()
+
+    async def _content(self, message: MessageRecord) -> AsyncIterator[bytes]:
+        if message.prepend:
+            yield message.prepend.encode()
+        async for chunk in self.spool.read(message.spool_key):
+            yield chunk
+
+    async def _record(self, conclusion: Conclusion, owner: str, invocation: Invocation) -> DeliveryRecord:
+        """Write the outcome, again and again while time is left; the record now in force."""
+        for pause in (*RECORD_PAUSES, None):
+            try:
+                await self.ledger.record(conclusion.record, owner=owner, owes=conclusion.owes)
+                return conclusion.record
+            except LeaseLost:
+                return await self._after_lost_lease(conclusion, owner)
+            except LedgerTrouble:
+                if pause is None or invocation.remaining() < pause + 1:
+                    logger.exception("the outcome of an attempt could not be recorded")
+                    raise
+                await self.clock.sleep(pause)
+        raise AssertionError("unreachable: the last pause is None")
+
+    async def _after_lost_lease(self, conclusion: Conclusion, owner: str) -> DeliveryRecord:
+        """Our own record, when only the ledger's answer to it was lost; else LeaseLost."""
+        stored = await self.ledger.delivery(conclusion.record.key)
+        if stored is not None and any(
+            attempt.owner == owner and attempt.duration is not None for attempt in stored.attempts
+        ):
+            return stored
+        logger.error(
+            "lease lost before the outcome was recorded",
+            extra={"outcome": str(conclusion.record.attempts[-1].reply)},
+        )
+        raise LeaseLost(str(conclusion.record.key))
+
+    def _tell(self, result: AttemptResult, concluded: DeliveryRecord) -> None:
+        for address, outcome in result.outcomes.items():
+            state = concluded.recipients[address].state
+            self.metrics.count(state.lower())
+            logger.info(
+                "attempt ended",
+                extra={
+                    "recipient": address,
+                    "state": state,
+                    "reply": str(outcome.reply),
+                    "reason": outcome.reason,
+                    "next_hop": result.next_hop,
+                    "tls": result.tls,
+                    "ambiguous": result.ambiguous,
+                    "next_attempt_at": concluded.next_attempt_at and str(concluded.next_attempt_at),
+                },
+            )
+
+
+def _kinder(known: Refusal | None, met: Refusal) -> Refusal:
+    """The refusal that leaves more hope; of equals, the later one."""
+    if isinstance(known, TransientRefusal) and isinstance(met, PermanentRefusal):
+        return known
+    return met

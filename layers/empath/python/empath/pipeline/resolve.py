@@ -1,0 +1,205 @@
+"""resolve: an accepted message becomes one delivery per destination, each with its job.
+
+Records first, jobs after: a job always finds its record. Met again, the stage finds the records it
+wrote and sends their jobs once more; the claim makes the extra ones harmless.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from empath.domain.delivery_state import State
+from empath.domain.envelope import Recipient
+from empath.domain.errors import PermanentRefusal, TransientRefusal
+from empath.domain.outcome import Deferred, outcome_of_refusal
+from empath.domain.reason import Reason
+from empath.domain.records import (
+    MAX_RECIPIENTS_PER_DELIVERY,
+    DeliveryRecord,
+    MessageRecord,
+    RecipientRecord,
+)
+from empath.domain.reply import Reply
+from empath.pipeline.conclude import AttemptResult, conclude, unclaimed_attempt
+from empath.pipeline.followups import report_jobs
+from empath.pipeline.jobs import AcceptedJob, DeliveryJob
+from empath.pipeline.routing import find_route
+from empath.ports import (
+    Clock,
+    Control,
+    IdSource,
+    JobQueue,
+    Ledger,
+    Metrics,
+    OutgoingJob,
+    QueueName,
+    Resolver,
+    Spool,
+)
+
+MAX_LOOKUPS_AT_ONCE = 20
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    spool: Spool
+    queue: JobQueue
+    ledger: Ledger
+    control: Control
+    resolver: Resolver
+    clock: Clock
+    ids: IdSource
+    metrics: Metrics
+    hostname: str
+
+    async def resolve(self, job: AcceptedJob) -> None:
+        """Raises a Trouble when something does not answer; the job is to come again then."""
+        limit = asyncio.Semaphore(MAX_LOOKUPS_AT_ONCE)
+
+        async def routed(record: DeliveryRecord) -> DeliveryRecord:
+            async with limit:
+                return await self._routed(record, reportable=job.reverse_path is not None)
+
+        fresh = await self._fresh_deliveries(job)
+        await self._write(job, await asyncio.gather(*(routed(record) for record in fresh)))
+
+    async def expire(self, job: AcceptedJob) -> bool:
+        """Give up a message that could not be resolved until its time was over.
+
+        False while it still has time. Its recipients become EXPIRED, and the sender gets a report.
+        """
+        now = self.clock.now()
+        fresh = await self._fresh_deliveries(job)
+        if any(now < record.expires for record in fresh):
+            return False
+        outcome = Deferred(Reply.of(451, "4.3.0", "The message could not be processed"), Reason.WORKER_FAILED)
+        expired = []
+        for record in fresh:
+            begun = unclaimed_attempt(record, now=now, owner="resolve")
+            concluded = conclude(
+                begun,
+                AttemptResult.for_all(begun, outcome),
+                now=now,
+                policy=(await self.control.policy(record.domain)).retry,
+                random=0.5,
+                reportable=job.reverse_path is not None,
+            )
+            expired.append(concluded.record)
+        await self._write(job, expired)
+        return True
+
+    async def _fresh_deliveries(self, job: AcceptedJob) -> list[DeliveryRecord]:
+        groups = list(_by_destination(job.recipients))
+        return [
+            DeliveryRecord(
+                message_id=job.message_id,
+                delivery=name,
+                domain=domain,
+                siblings=len(groups),
+                received_at=job.received_at,
+                expires=await self._expiry(job, domain),
+                recipients={str(member.mailbox): RecipientRecord.of(member) for member in members},
+            )
+            for name, domain, members in groups
+        ]
+
+    async def _expiry(self, job: AcceptedJob, domain: str) -> datetime:
+        policy = await self.control.policy(domain)
+        by_policy = job.received_at + timedelta(seconds=policy.retry.expiry)
+        return min(by_policy, job.deliver_by) if job.deliver_by else by_policy
+
+    async def _routed(self, record: DeliveryRecord, *, reportable: bool) -> DeliveryRecord:
+        """The record with its site, or failed at once when DNS says that no mail can ever arrive."""
+        try:
+            route = await find_route(
+                record.domain, resolver=self.resolver, ids=self.ids, own_name=self.hostname
+            )
+        except TransientRefusal:
+            # The first attempt asks again, and waits by the rules of attempts if it must.
+            return record
+        except PermanentRefusal as refusal:
+            now = self.clock.now()
+            begun = unclaimed_attempt(record, now=now, owner="resolve")
+            return conclude(
+                begun,
+                AttemptResult.for_all(begun, outcome_of_refusal(refusal)),
+                now=now,
+                policy=(await self.control.policy(record.domain)).retry,
+                random=self.ids.random(),
+                reportable=reportable,
+            ).record
+        return record.model_copy(update={"site": route.site})
+
+    async def _write(self, job: AcceptedJob, deliveries: Sequence[DeliveryRecord]) -> None:
+        message = MessageRecord(
+            message_id=job.message_id,
+            reverse_path=job.reverse_path,
+            spool_key=job.spool_key,
+            size=job.size,
+            received_at=job.received_at,
+            eight_bit=job.eight_bit,
+            smtputf8=job.smtputf8,
+            envid=job.envid,
+            ret=job.ret,
+            source=job.source,
+            tenant=job.tenant,
+            priority=job.priority,
+            metadata=job.metadata,
+            prepend=job.prepend,
+            trace_header=job.trace_header,
+            deliveries=len(deliveries),
+        )
+        stored = await self.ledger.create(message, deliveries)
+        for record, intended in zip(stored, deliveries, strict=True):
+            if record == intended and record.is_final:
+                self._tell(record)
+        await self.queue.send(
+            QueueName.DELIVERY,
+            [_first_attempt(record, job.trace_header) for record in stored if record.status is State.QUEUED],
+        )
+        await self.queue.send(
+            QueueName.DSN,
+            [outgoing for record in stored for outgoing in report_jobs(record, job.trace_header)],
+        )
+        if all(record.is_settled for record in stored):
+            # A late copy of the job, or a report handed in twice: nobody will read the raw object again.
+            await self.spool.delete(job.spool_key)
+
+    def _tell(self, record: DeliveryRecord) -> None:
+        known = next(iter(record.recipients.values()))
+        self.metrics.count("failed", len(record.recipients))
+        logger.info(
+            "delivery ended without an attempt",
+            extra={
+                "message_id": record.message_id,
+                "delivery": record.delivery,
+                "status": record.status,
+                "reason": record.reason,
+                "reply": str(known.reply),
+            },
+        )
+
+
+def _by_destination(recipients: Sequence[Recipient]) -> Iterator[tuple[str, str, Sequence[Recipient]]]:
+    """Sort key, domain and recipients of each delivery; the same for the same envelope, always."""
+    groups: dict[str, dict[str, Recipient]] = {}
+    for recipient in recipients:
+        mailbox = recipient.mailbox
+        groups.setdefault(mailbox.destination, {}).setdefault(mailbox.local_part, recipient)
+    for domain in sorted(groups):
+        members = list(groups[domain].values())
+        for start in range(0, len(members), MAX_RECIPIENTS_PER_DELIVERY):
+            number = start // MAX_RECIPIENTS_PER_DELIVERY
+            name = f"delivery#{domain}" if number == 0 else f"delivery#{domain}#{number + 1}"
+            yield name, domain, members[start : start + MAX_RECIPIENTS_PER_DELIVERY]
+
+
+def _first_attempt(record: DeliveryRecord, trace_header: str | None) -> OutgoingJob:
+    job = DeliveryJob(message_id=record.message_id, delivery=record.delivery, attempt=record.attempt)
+    return OutgoingJob(body=job.encode(), trace_header=trace_header)
