@@ -9,6 +9,7 @@ itself and only completes the follow-ups.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 from collections.abc import AsyncIterator, Callable
@@ -57,8 +58,8 @@ from empath.ports import (
 LEASE_MARGIN = timedelta(seconds=10)
 """How much longer than the invocation a lease lasts: the skew between two workers' clocks."""
 
-RECORD_RESERVE = 10.0
-"""Seconds of an invocation kept for recording what happened."""
+MAX_RESERVE = 10.0
+"""Seconds of an invocation kept for recording what happened (a fifth of it when it is short)."""
 
 MINIMUM_FOR_ATTEMPT = 5.0
 """Seconds that must be left, beyond the reserve, for an attempt to be begun at all."""
@@ -71,9 +72,20 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Invocation:
-    """One run of a worker, and how many seconds it has left."""
+    """One run of a worker: how many seconds it has left, and how many of them are for recording."""
 
     remaining: Callable[[], float]
+    reserve: float
+
+    @classmethod
+    def begun(cls, remaining: Callable[[], float]) -> Invocation:
+        """An invocation that begins now."""
+        return cls(remaining, min(MAX_RESERVE, remaining() / 5))
+
+    @property
+    def for_attempts(self) -> float:
+        """Seconds left for talking to next hops."""
+        return self.remaining() - self.reserve
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +108,16 @@ class Delivery:
 
         Raises a Trouble when something does not answer; the job is to come back then too.
         """
-        left = invocation.remaining()
-        if left < RECORD_RESERVE + MINIMUM_FOR_ATTEMPT:
+        if invocation.for_attempts < MINIMUM_FOR_ATTEMPT:
             await self.queue.hide(queue, received.receipt, 0)
             return False
+        # Read before the claim, so that trouble with either leaves no lease behind.
+        policy, message = await asyncio.gather(
+            self.control.policy(job.domain), self.ledger.message(job.message_id)
+        )
+        if message is None:
+            logger.warning("the ledger does not know this message; its job is dropped")
+            return True
         now = self.clock.now()
         owner = self.ids.new_id()
         claim = await self.ledger.claim(
@@ -107,12 +125,12 @@ class Delivery:
             attempt=job.attempt,
             owner=owner,
             now=now,
-            until=now + timedelta(seconds=left) + LEASE_MARGIN,
+            until=now + timedelta(seconds=invocation.remaining()) + LEASE_MARGIN,
         )
         follow_ups = FollowUps(self.queue, self.ledger)
         match claim:
             case Claimed(record):
-                concluded = await self._attempt_and_record(record, owner, invocation)
+                concluded = await self._attempt_and_record(record, message, policy, invocation)
                 await follow_ups.complete(concluded, now=self.clock.now(), trace_header=received.trace_header)
                 return True
             case LeaseHeld(until):
@@ -130,12 +148,8 @@ class Delivery:
                 return True
 
     async def _attempt_and_record(
-        self, record: DeliveryRecord, owner: str, invocation: Invocation
+        self, record: DeliveryRecord, message: MessageRecord, policy: DomainPolicy, invocation: Invocation
     ) -> DeliveryRecord:
-        message = await self.ledger.message(record.message_id)
-        if message is None:
-            raise LedgerTrouble(f"delivery {record.key} has no message item")
-        policy = await self.control.policy(record.domain)
         result = await self._attempt(record, message, policy, invocation)
         conclusion = conclude(
             record,
@@ -145,7 +159,7 @@ class Delivery:
             random=self.ids.random(),
             reportable=message.reverse_path is not None,
         )
-        concluded = await self._record(conclusion, owner, invocation)
+        concluded = await self._record(conclusion, record.attempts[-1].owner, invocation)
         self._tell(result, concluded)
         return concluded
 
@@ -160,7 +174,7 @@ class Delivery:
             )
             refusal: Refusal | None = None
             async for endpoint in endpoints_of(route, policy, self.resolver):
-                deadline = invocation.remaining() - RECORD_RESERVE
+                deadline = invocation.for_attempts
                 if deadline <= 0:
                     break
                 try:

@@ -55,9 +55,14 @@ class AcceptedJob(Job):
 class DeliveryJob(Job):
     """Queues `delivery` and `retry`: one attempt at one delivery; all else is in the ledger."""
 
-    delivery: str = Field(min_length=1)
+    delivery: str = Field(pattern="^delivery#[^#]+(#[0-9]+)?$")
     attempt: int = Field(ge=1)
     slot: InstantField | None = None
+
+    @property
+    def domain(self) -> str:
+        """The destination, out of `delivery#<domain>` or `delivery#<domain>#n`."""
+        return self.delivery.split("#")[1]
 
     @property
     def key(self) -> DeliveryKey:
@@ -67,7 +72,7 @@ class DeliveryJob(Job):
 class DsnJob(Job):
     """Queue `dsn`: one report about one event of a delivery."""
 
-    delivery: str = Field(min_length=1)
+    delivery: str = Field(pattern="^delivery#[^#]+(#[0-9]+)?$")
     event: str = Field(min_length=1)
 
     @property
