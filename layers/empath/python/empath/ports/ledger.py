@@ -8,6 +8,7 @@ record is written only under the claim that it belongs to.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,6 +18,11 @@ from empath.domain.delivery_state import State
 from empath.domain.records import DeliveryKey, DeliveryRecord, MessageRecord
 
 LISTING_SHARDS = 8
+
+
+def listing_shard(message_id: str) -> int:
+    """The shard of the `listing` index that a message's deliveries are in."""
+    return zlib.crc32(message_id.encode()) % LISTING_SHARDS
 
 
 @dataclass(frozen=True, slots=True)
