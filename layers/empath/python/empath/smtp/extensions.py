@@ -1,0 +1,113 @@
+"""Service extensions as data: an EHLO keyword, and the MAIL and RCPT parameters that it brings.
+
+A session is given the extensions that it offers; a parameter of an extension that is not offered is
+unknown (RFC 5321 §4.1.1.11). An extension that brings commands of its own adds them in `server.py`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from empath.smtp import replies
+from empath.smtp.faults import CommandFault
+from empath.smtp.grammar import parse_parameters
+from empath.smtp.limits import Limits
+
+
+@dataclass(frozen=True, slots=True)
+class MailParameters:
+    """What came with MAIL; the names are those of `Envelope`, besides `size`."""
+
+    size: int | None = None
+    eight_bit: bool = False
+    smtputf8: bool = False
+    envid: str | None = None
+    ret: Literal["FULL", "HDRS"] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RcptParameters:
+    """What came with RCPT; the names are those of `Recipient`."""
+
+    notify: tuple[str, ...] | None = None
+    orcpt: str | None = None
+
+
+ParameterReader = Callable[[str | None, Limits], Mapping[str, Any]]
+"""From a parameter's value (None: it has none) to fields; raises CommandFault."""
+
+
+@dataclass(frozen=True, slots=True)
+class Extension:
+    keyword: str
+    value: Callable[[Limits], str] | None = None
+    """What follows the keyword in the EHLO reply."""
+    mail: Mapping[str, ParameterReader] = field(default_factory=dict)
+    rcpt: Mapping[str, ParameterReader] = field(default_factory=dict)
+
+
+class Offer:
+    """The extensions of a session, looked up by keyword; shared by all sessions of a listener."""
+
+    def __init__(self, extensions: Sequence[Extension], limits: Limits) -> None:
+        self._limits = limits
+        self._mail = {keyword: read for known in extensions for keyword, read in known.mail.items()}
+        self._rcpt = {keyword: read for known in extensions for keyword, read in known.rcpt.items()}
+        self.ehlo_lines = tuple(
+            known.keyword if known.value is None else f"{known.keyword} {known.value(limits)}"
+            for known in extensions
+        )
+
+    def mail_parameters(self, text: str) -> MailParameters:
+        if not text:
+            return _NO_MAIL_PARAMETERS
+        return replace(_NO_MAIL_PARAMETERS, **self._read(text, self._mail))
+
+    def rcpt_parameters(self, text: str) -> RcptParameters:
+        if not text:
+            return _NO_RCPT_PARAMETERS
+        return replace(_NO_RCPT_PARAMETERS, **self._read(text, self._rcpt))
+
+    def _read(self, text: str, readers: Mapping[str, ParameterReader]) -> dict[str, Any]:
+        fields: dict[str, Any] = {}
+        for keyword, value in parse_parameters(text).items():
+            reader = readers.get(keyword)
+            if reader is None:
+                raise CommandFault(replies.unknown_parameter(keyword))
+            fields.update(reader(value, self._limits))
+        return fields
+
+
+_NO_MAIL_PARAMETERS = MailParameters()
+_NO_RCPT_PARAMETERS = RcptParameters()
+
+# size-value ::= 1*20DIGIT, RFC 1870 §5
+_SIZE = re.compile(r"[0-9]{1,20}")
+
+
+def _read_size(value: str | None, limits: Limits) -> Mapping[str, Any]:
+    if value is None or not _SIZE.fullmatch(value):
+        raise CommandFault(replies.bad_parameter("SIZE"))
+    size = int(value)
+    if size > limits.max_size:
+        raise CommandFault(replies.MESSAGE_TOO_BIG)  # RFC 1870 §6.1
+    return {"size": size}
+
+
+# body-value ::= "7BIT" / "8BITMIME", RFC 6152 §2
+def _read_body(value: str | None, limits: Limits) -> Mapping[str, Any]:
+    body = (value or "").upper()
+    if body not in {"7BIT", "8BITMIME"}:
+        raise CommandFault(replies.bad_parameter("BODY"))
+    return {"eight_bit": body == "8BITMIME"}
+
+
+PIPELINING = Extension("PIPELINING")  # RFC 2920
+SIZE = Extension("SIZE", value=lambda limits: str(limits.max_size), mail={"SIZE": _read_size})  # RFC 1870
+EIGHT_BIT_MIME = Extension("8BITMIME", mail={"BODY": _read_body})  # RFC 6152
+ENHANCED_STATUS_CODES = Extension("ENHANCEDSTATUSCODES")  # RFC 2034
+
+STANDARD = (PIPELINING, SIZE, EIGHT_BIT_MIME, ENHANCED_STATUS_CODES)

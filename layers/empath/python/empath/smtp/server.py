@@ -1,0 +1,296 @@
+"""The server's side of an SMTP session (RFC 5321), without input or output.
+
+    session = ServerSession(hostname, offer, limits)
+    session.greet()
+    session.receive(octets)                     # from the client
+    while (event := session.next_event()) is not None:
+        session.accept() or session.refuse(reply)   # for the events that want a decision
+    transport.write(session.replies())          # to the client, all that has gathered
+
+Invariant: whatever octets come in, they end in events and replies, never in an exception, and the
+same octets give the same events and replies however they are cut into pieces (chunks of content
+aside, whose borders follow the input's). Between an event that wants a decision and the decision,
+nothing else happens; `next_event` gives None and input waits.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+
+from empath.domain.address import Mailbox
+from empath.domain.envelope import Recipient
+from empath.domain.reply import Reply
+from empath.smtp import events, grammar, replies
+from empath.smtp.data_reader import DataReader
+from empath.smtp.events import Decidable, EndCause, Event
+from empath.smtp.extensions import Offer
+from empath.smtp.faults import CommandFault
+from empath.smtp.grammar import Command
+from empath.smtp.input_buffer import InputBuffer
+from empath.smtp.limits import Limits
+from empath.smtp.state import OUT_OF_ORDER, TRANSITIONS, State, Step
+from empath.smtp.transaction import Transaction
+
+
+class ServerSession:
+    def __init__(self, hostname: str, offer: Offer, limits: Limits) -> None:
+        self.state = State.CONNECTED
+        self._hostname = hostname
+        self._offer = offer
+        self._limits = limits
+        self._input = InputBuffer(limits.max_command_line)
+        self._output: list[bytes] = []
+        self._events: deque[Event] = deque()
+        self._awaiting: Decidable | None = None
+        self._transaction = Transaction(None)
+        self._reader = DataReader()
+        self._message_is_broken = False
+        self._errors = 0
+
+    # What the owner does
+
+    def greet(self) -> None:
+        """Say 220; once, before anything else."""
+        self._output.append(replies.encode(replies.greeting(self._hostname)))
+
+    def receive(self, octets: bytes) -> None:
+        """Take octets from the client; nothing happens before `next_event`."""
+        if self.state is not State.CLOSED:
+            self._input.append(octets)
+
+    def next_event(self) -> Event | None:
+        """What happened next; None while a decision or more input is needed."""
+        while not self._events:
+            if self._awaiting is not None or self.state is State.CLOSED:
+                return None
+            if not (self._read_content() if self.state is State.CONTENT else self._read_command()):
+                return None
+        return self._events.popleft()
+
+    def accept(self, reply: Reply | None = None) -> None:
+        """Decide for the event that waits; `reply` is said instead of the usual words."""
+        event, self._awaiting = self._awaiting, None
+        match event:
+            case events.Helo():
+                lines = self._offer.ehlo_lines if event.esmtp else ()
+                self._advance(Step.GREET)
+                self._say(reply or replies.helo_ok(self._hostname, lines))
+            case events.MailFrom():
+                self._transaction = Transaction(event.reverse_path, event.parameters)
+                self._advance(Step.MAIL)
+                self._say(reply or replies.MAIL_OK)
+            case events.RcptTo():
+                self._transaction.add(event.recipient)
+                self._advance(Step.RECIPIENT)
+                self._say(reply or replies.RCPT_OK)
+            case events.MessageBegins():
+                self._reader = DataReader()
+                self._message_is_broken = False
+                self._advance(Step.CONTENT)
+                self._say(replies.START_CONTENT)
+            case events.MessageEnds():
+                self._errors = 0
+                self._advance(Step.RESET)
+                self._say(reply or replies.MESSAGE_OK)
+            case None:
+                raise RuntimeError("no event waits for a decision")
+
+    def refuse(self, reply: Reply) -> None:
+        """Decide against the event that waits; a reply 421 ends the session."""
+        event, self._awaiting = self._awaiting, None
+        match event:
+            case events.RcptTo():
+                self._advance(Step.RECIPIENT_REFUSED)
+            case events.MessageEnds():
+                self._advance(Step.RESET)
+            case None:
+                raise RuntimeError("no event waits for a decision")
+        self._say(reply)
+
+    def end(self, reply: Reply) -> None:
+        """Say `reply` (a 421) whatever the client is doing, and end the session."""
+        if self.state is not State.CLOSED:
+            self._close(reply, EndCause.BY_OWNER)
+
+    def replies(self) -> bytes:
+        """The replies since the last call, in one piece."""
+        output, self._output = self._output, []
+        return output[0] if len(output) == 1 else b"".join(output)
+
+    @property
+    def awaiting(self) -> Decidable | None:
+        """The event that waits for a decision."""
+        return self._awaiting
+
+    @property
+    def waiting_octets(self) -> int:
+        """Octets received that no event has come of yet."""
+        return len(self._input)
+
+    # Content
+
+    def _read_content(self) -> bool:
+        octets = self._input.take_all()
+        if not octets:
+            return False
+        reader = self._reader
+        room = self._limits.max_raw_octets - reader.raw_octets
+        content, rest = reader.feed(octets[:room])
+        if (reader.has_bare_newline or reader.size > self._limits.max_size) and not self._message_is_broken:
+            self._message_is_broken = True
+            self._events.append(events.MessageBroken())
+        if content and not self._message_is_broken:
+            self._events.append(events.ContentChunk(content))
+        if reader.ended:
+            self._input.append(rest + octets[room:])
+            self._end_content()
+        elif len(octets) > room:
+            self._close(replies.TOO_MUCH_INPUT, EndCause.TOO_MUCH_INPUT)
+        return True
+
+    def _end_content(self) -> None:
+        if not self._message_is_broken:
+            self._ask(events.MessageEnds(self._reader.size))
+            return
+        self._advance(Step.RESET)
+        bare = self._reader.has_bare_newline
+        self._fail(replies.BARE_NEWLINE_IN_CONTENT if bare else replies.MESSAGE_TOO_BIG)
+
+    # Commands
+
+    def _read_command(self) -> bool:
+        line = self._input.take_line()
+        if line is None:
+            return False
+        if isinstance(line, Reply):
+            self._fail(line)
+            return True
+        command = grammar.parse_command(line)
+        try:
+            self._perform(command)
+        except CommandFault as fault:
+            self._fail(fault.reply)
+        return True
+
+    def _perform(self, command: Command) -> None:
+        perform = _COMMANDS.get(command.verb)
+        if perform is None:
+            known = command.verb in _NOT_IMPLEMENTED
+            raise CommandFault(replies.NOT_IMPLEMENTED if known else replies.UNKNOWN_COMMAND)
+        out_of_order = OUT_OF_ORDER.get((self.state, command.verb))
+        if out_of_order is not None:
+            raise CommandFault(out_of_order)
+        perform(self, command)
+
+    def _helo(self, command: Command) -> None:
+        # RFC 5321 §4.1.1.1
+        name = grammar.parse_helo_name(command.argument)
+        self._ask(events.Helo(name, esmtp=command.verb == "EHLO"))
+
+    def _mail(self, command: Command) -> None:
+        # RFC 5321 §4.1.1.2
+        reverse_path, rest = grammar.parse_mail(command.argument)
+        parameters = self._offer.mail_parameters(rest)
+        self._check_ascii(reverse_path, parameters.smtputf8)
+        self._ask(events.MailFrom(reverse_path, parameters))
+
+    def _rcpt(self, command: Command) -> None:
+        # RFC 5321 §4.1.1.3
+        mailbox, rest = grammar.parse_rcpt(command.argument, self._hostname)
+        parameters = self._offer.rcpt_parameters(rest)
+        self._check_ascii(mailbox, self._transaction.parameters.smtputf8)
+        if not self._transaction.has_room(mailbox, self._limits):
+            raise CommandFault(replies.TOO_MANY_RECIPIENTS)  # RFC 5321 §4.5.3.1.10
+        recipient = Recipient(mailbox=mailbox, notify=parameters.notify, orcpt=parameters.orcpt)
+        self._ask(events.RcptTo(recipient))
+
+    def _data(self, command: Command) -> None:
+        # RFC 5321 §4.1.1.4
+        _without_argument(command)
+        self._ask(events.MessageBegins(self._transaction.envelope()))
+
+    def _rset(self, command: Command) -> None:
+        # RFC 5321 §4.1.1.5
+        _without_argument(command)
+        self._advance(Step.RESET)
+        self._say(replies.OK)
+
+    def _noop(self, command: Command) -> None:
+        # RFC 5321 §4.1.1.9, its argument is ignored
+        self._say(replies.OK)
+
+    def _vrfy(self, command: Command) -> None:
+        # RFC 5321 §3.5.3: a relay cannot know, and says so
+        if not command.argument:
+            raise CommandFault(replies.BAD_VRFY)
+        self._say(replies.CANNOT_VERIFY)
+
+    def _help(self, command: Command) -> None:
+        # RFC 5321 §4.1.1.8
+        self._say(replies.HELP)
+
+    def _quit(self, command: Command) -> None:
+        # RFC 5321 §4.1.1.10
+        _without_argument(command)
+        self._close(replies.BYE, EndCause.QUIT)
+
+    # Steps that all of them share
+
+    @staticmethod
+    def _check_ascii(mailbox: Mailbox | None, smtputf8: bool) -> None:
+        if mailbox is not None and not smtputf8 and not mailbox.is_ascii:
+            raise CommandFault(replies.NEED_SMTPUTF8)  # RFC 6531 §3.5
+
+    def _advance(self, step: Step) -> None:
+        self.state = TRANSITIONS[self.state, step]
+
+    def _ask(self, event: Decidable) -> None:
+        self._awaiting = event
+        self._events.append(event)
+
+    def _fail(self, reply: Reply) -> None:
+        self._events.append(events.CommandRefused(reply))
+        self._say(reply)
+
+    def _say(self, reply: Reply) -> None:
+        if reply.code == 421:  # RFC 5321 §3.8
+            self._close(reply, EndCause.BY_OWNER)
+            return
+        if reply.is_permanent:
+            self._errors += 1
+            if self._errors >= self._limits.max_errors:
+                self._close(replies.TOO_MANY_ERRORS, EndCause.TOO_MANY_ERRORS)
+                return
+        self._output.append(replies.encode(reply))
+
+    def _close(self, reply: Reply, cause: EndCause) -> None:
+        self._awaiting = None
+        self._input.clear()
+        self._output.append(replies.encode(reply))
+        self._advance(Step.CLOSE)
+        self._events.append(events.SessionEnds(cause))
+
+
+def _without_argument(command: Command) -> None:
+    if command.argument:
+        raise CommandFault(replies.NO_ARGUMENT_ALLOWED)
+
+
+_COMMANDS: Mapping[str, Callable[[ServerSession, Command], None]] = {
+    "EHLO": ServerSession._helo,
+    "HELO": ServerSession._helo,
+    "MAIL": ServerSession._mail,
+    "RCPT": ServerSession._rcpt,
+    "DATA": ServerSession._data,
+    "RSET": ServerSession._rset,
+    "NOOP": ServerSession._noop,
+    "VRFY": ServerSession._vrfy,
+    "HELP": ServerSession._help,
+    "QUIT": ServerSession._quit,
+}
+
+# Commands of RFC 5321, its predecessor and extensions that are not offered: 502, not 500 (§4.2.4).
+_NOT_IMPLEMENTED = frozenset(
+    "EXPN TURN ETRN ATRN BDAT BURL STARTTLS AUTH SEND SOML SAML XCLIENT XFORWARD".split()
+)
