@@ -15,6 +15,7 @@ from datetime import datetime
 
 from ulid import ULID
 
+from empath.domain.address import Mailbox
 from empath.domain.delivery_state import State
 from empath.domain.envelope import Envelope, Recipient, Source
 from empath.domain.errors import SpoolObjectMissing
@@ -48,17 +49,18 @@ class Reporting:
             return
         message = await self.ledger.message(job.message_id)
         if message is not None and message.reverse_path is not None:
-            await self._hand_in(message, record, job.event)
+            await self._hand_in(message, message.reverse_path, record, job.event)
         await self.ledger.mark_reported(job.key, job.event)
 
-    async def _hand_in(self, message: MessageRecord, record: DeliveryRecord, event: str) -> None:
-        assert message.reverse_path is not None
+    async def _hand_in(
+        self, message: MessageRecord, reverse_path: Mailbox, record: DeliveryRecord, event: str
+    ) -> None:
         report_id = report_id_of(record.key, event, message.received_at)
         report = Report(
             report_id=report_id,
             reporting_mta=self.hostname,
             composed_at=self.clock.now(),
-            reverse_path=message.reverse_path,
+            reverse_path=reverse_path,
             recipients=tuple(reported_recipients(record, event)),
             arrival_date=message.received_at,
             envid=message.envid,
@@ -74,8 +76,8 @@ class Reporting:
             received_at=report.composed_at,
             envelope=Envelope(
                 reverse_path=None,
-                recipients=(Recipient(mailbox=message.reverse_path),),
-                smtputf8=not message.reverse_path.is_ascii,
+                recipients=(Recipient(mailbox=reverse_path),),
+                smtputf8=not reverse_path.is_ascii,
                 eight_bit=not content.isascii(),
             ),
             source=Source(report_of=f"{record.key}/{event}"),
@@ -116,13 +118,12 @@ def reported_recipients(record: DeliveryRecord, event: str) -> list[ReportedReci
 
 
 def _reported(address: str, recipient: RecipientRecord, last_attempt: datetime | None) -> ReportedRecipient:
-    assert recipient.reply is not None, "a recipient without a reply has had no attempt"
-    expired = recipient.state is State.EXPIRED
+    status = recipient.reply.status if recipient.reply else EnhancedStatusCode(5, 0, 0)
     return ReportedRecipient.model_validate(
         {
             "final_recipient": address,
             "action": Action.FAILED,
-            "status": DELIVERY_TIME_EXPIRED if expired else recipient.reply.status,
+            "status": DELIVERY_TIME_EXPIRED if recipient.state is State.EXPIRED else status,
             "orcpt": recipient.orcpt,
             "remote_mta": _host_of(recipient.next_hop),
             "diagnostic": recipient.reply,
