@@ -123,7 +123,7 @@ async def test_an_answer_lost_after_the_final_dot_is_marked_ambiguous() -> None:
 
 
 async def test_a_worker_that_dies_before_its_record_leaves_an_ambiguous_attempt() -> None:
-    relay, dialer = relay_with_three_outcomes()
+    relay, _dialer = relay_with_three_outcomes()
     relay.faults.fail("ledger.record", when=BEFORE, error=WorkerDied())
     message_id = await relay.submit(SENDER, [GOOD])
     await relay.run()
@@ -197,7 +197,7 @@ def _is_deferred(relay: MemoryRelay) -> bool:
 
 
 async def test_a_delivery_job_in_the_dead_letter_queue_becomes_a_deferral() -> None:
-    relay, dialer = relay_with_three_outcomes()
+    relay, _dialer = relay_with_three_outcomes()
     relay.faults.fail("ledger.claim", times=5)
     message_id = await relay.submit(SENDER, [GOOD])
     await relay.run(until=lambda: _is_deferred(relay))
@@ -210,7 +210,7 @@ async def test_a_delivery_job_in_the_dead_letter_queue_becomes_a_deferral() -> N
 
 
 async def test_an_accepted_job_that_can_never_be_resolved_expires_with_a_report() -> None:
-    relay, dialer = relay_with_three_outcomes()
+    relay, _dialer = relay_with_three_outcomes()
     relay.faults.fail(
         "ledger.create",
         times=None,
@@ -225,7 +225,7 @@ async def test_an_accepted_job_that_can_never_be_resolved_expires_with_a_report(
 
 
 async def test_a_lost_retry_job_heals() -> None:
-    relay, dialer = relay_with_three_outcomes()
+    relay, _dialer = relay_with_three_outcomes()
     message_id = await relay.submit(SENDER, [DEFERRED])
     await relay.run(until=lambda: bool(relay.queue.pending(QueueName.RETRY)))
     relay.clock.advance(3600)

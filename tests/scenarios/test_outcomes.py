@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email
+import itertools
 from datetime import timedelta
 
 import pytest
@@ -106,8 +107,7 @@ async def test_a_refused_recipient_is_reported_once_with_the_next_hops_words(
     parsed = email.message_from_bytes(report.content)
     assert parsed.get_content_type() == "multipart/report"
     assert parsed.get_param("report-type") == "delivery-status"
-    _, status, headers = parsed.get_payload()
-    per_recipient = status.get_payload()[1]
+    _, _, _, _, per_recipient, headers = parsed.walk()
     assert per_recipient["Final-Recipient"] == "rfc822; bob@reject.test"
     assert per_recipient["Action"] == "failed"
     assert per_recipient["Status"] == "5.1.1"
@@ -198,7 +198,7 @@ async def test_longer_delays_wait_in_the_ledger_and_no_queue_carries_more_than_1
     (record,) = await relay.ledger.deliveries(message_id)
     assert record.status is State.SENT
     starts = [attempt.started for attempt in record.attempts]
-    for number, (earlier, later) in enumerate(zip(starts, starts[1:], strict=False), start=1):
+    for number, (earlier, later) in enumerate(itertools.pairwise(starts), start=1):
         planned = 60 * 2 ** (number - 1)
         assert planned * 0.8 <= (later - earlier).total_seconds() <= planned * 1.2 + 2
 
