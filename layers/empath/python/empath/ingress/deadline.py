@@ -1,0 +1,40 @@
+"""One timer per connection for deadlines that move with every command.
+
+Moving a deadline costs an assignment: the timer stays where it is, and when it fires too early it is
+set again for what is left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+
+class Deadline:
+    def __init__(self, loop: asyncio.AbstractEventLoop, on_passed: Callable[[], None]) -> None:
+        self._loop = loop
+        self._on_passed = on_passed
+        self._at = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def set(self, at: float) -> None:
+        """Pass at `at` on the loop's clock."""
+        self._at = at
+        if self._timer is None or self._timer.when() > at:
+            self._arm(at)
+
+    def cancel(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _arm(self, at: float) -> None:
+        self.cancel()
+        self._timer = self._loop.call_at(at, self._fire)
+
+    def _fire(self) -> None:
+        self._timer = None
+        if self._loop.time() < self._at:
+            self._arm(self._at)
+        else:
+            self._on_passed()

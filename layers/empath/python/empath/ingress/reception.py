@@ -1,0 +1,132 @@
+"""One message on its way from a connection into the pipeline, and the reply that it ends with.
+
+The store begins with the first octet, not with the last. Whatever goes wrong, the answer is honest:
+the reply is positive only when `Acceptance.accept` returned.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from datetime import datetime
+
+from empath.domain.envelope import Envelope, Source
+from empath.domain.errors import Trouble
+from empath.domain.reply import Reply
+from empath.ingress import replies
+from empath.ingress.content_stream import ContentAborted, ContentStream
+from empath.ingress.hops import HopCounter
+from empath.ingress.services import Services
+
+logger = logging.getLogger(__name__)
+
+
+class Reception:
+    def __init__(
+        self,
+        services: Services,
+        *,
+        message_id: str,
+        received_at: datetime,
+        envelope: Envelope,
+        source: Source,
+        prepend: str,
+        on_taken: Callable[[], None],
+        on_done: Callable[[Reception], None],
+    ) -> None:
+        """Begin to store. `on_taken` is called when the spool took all content that waited, `on_done`
+        when `reply` is there."""
+        self.message_id = message_id
+        self.reply: Reply | None = None
+        self._services = services
+        self._envelope = envelope
+        self._source = source
+        self._received_at = received_at
+        self._prepend = prepend
+        self._on_done = on_done
+        self._stream = ContentStream(on_taken)
+        self._hops = HopCounter()
+        self._size = 0
+        self._task = asyncio.get_running_loop().create_task(self._store())
+        services.storing.add(self._task)
+        self._task.add_done_callback(self._finish)
+
+    @property
+    def waiting_octets(self) -> int:
+        return self._stream.waiting_octets
+
+    def feed(self, octets: bytes) -> None:
+        """More content; thrown away once the message is refused."""
+        if self.reply is not None:
+            return
+        self._size += len(octets)
+        self._hops.feed(octets)
+        if self._hops.hops > self._services.settings.max_hops:
+            self.reply = replies.TOO_MANY_HOPS
+            self.abort("too many hops")
+        else:
+            self._stream.feed(octets)
+
+    def end(self) -> None:
+        """The content is complete."""
+        self._stream.end()
+
+    def abort(self, why: str) -> None:
+        """The content will never be complete; nothing is stored."""
+        self._stream.abort(ContentAborted(why))
+
+    def give_up(self) -> None:
+        """The store takes too long; the client is told 451 even if it may come to an end yet."""
+        self._task.cancel()
+
+    @property
+    def is_done(self) -> bool:
+        return self._task.done()
+
+    async def _store(self) -> None:
+        services, envelope = self._services, self._envelope
+        try:
+            await services.acceptance.accept(
+                message_id=self.message_id,
+                received_at=self._received_at,
+                envelope=envelope,
+                source=self._source,
+                content=self._stream,
+                prepend=self._prepend,
+            )
+        except ContentAborted as aborted:
+            self._log(logging.INFO, "message not accepted: %s", aborted)
+            self.reply = self.reply or replies.TROUBLE
+        except Trouble as trouble:
+            self._log(logging.ERROR, "message not accepted: %s: %s", type(trouble).__name__, trouble)
+            self.reply = trouble.reply
+        except Exception:  # whatever it is: the client hears 451 and the listener lives on
+            logger.exception("message not accepted: unexpected error", extra=self._fields())
+            self.reply = replies.TROUBLE
+        else:
+            self.reply = replies.queued(self.message_id)
+            services.metrics.count("received", len(envelope.recipients))
+            self._log(logging.INFO, "message accepted")
+
+    def _finish(self, task: asyncio.Task[None]) -> None:
+        self._services.storing.discard(task)
+        if task.cancelled():
+            self._log(logging.ERROR, "message not accepted: storing it took too long or was cancelled")
+        self.reply = self.reply or replies.TROUBLE
+        self._on_done(self)
+
+    def _log(self, level: int, message: str, *args: object) -> None:
+        if logger.isEnabledFor(level):
+            logger.log(level, message, *args, extra=self._fields())
+
+    def _fields(self) -> dict[str, object]:
+        reverse_path = self._envelope.reverse_path
+        return {
+            "message_id": self.message_id,
+            "client": self._source.client,
+            "helo": self._source.helo,
+            "reverse_path": "" if reverse_path is None else str(reverse_path),
+            "recipients": len(self._envelope.recipients),
+            "size": self._size,
+        }

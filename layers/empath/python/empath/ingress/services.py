@@ -1,0 +1,48 @@
+"""What all connections of a listener share."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from empath.ingress.relay_policy import RelayPolicy
+from empath.ingress.settings import RECEIVE_BUFFER, IngressSettings
+from empath.pipeline.accept import Acceptance
+from empath.ports import Clock, IdSource, Metrics
+from empath.smtp.extensions import STANDARD, Offer
+from empath.smtp.limits import Limits
+from empath.smtp.server import ServerSession
+
+
+@dataclass(slots=True)
+class Services:
+    settings: IngressSettings
+    acceptance: Acceptance
+    clock: Clock
+    ids: IdSource
+    metrics: Metrics
+    policy: RelayPolicy
+    limits: Limits
+    offer: Offer
+    receive_buffer: memoryview = field(default_factory=lambda: memoryview(bytearray(RECEIVE_BUFFER)))
+    storing: set[asyncio.Task[None]] = field(default_factory=set)
+    """Messages on their way into the spool, so that a closing listener can wait for them."""
+
+    @classmethod
+    def of(
+        cls, settings: IngressSettings, acceptance: Acceptance, clock: Clock, ids: IdSource, metrics: Metrics
+    ) -> Services:
+        limits = Limits(max_size=settings.max_size, max_recipients=settings.max_recipients)
+        return cls(
+            settings=settings,
+            acceptance=acceptance,
+            clock=clock,
+            ids=ids,
+            metrics=metrics,
+            policy=RelayPolicy(settings.networks),
+            limits=limits,
+            offer=Offer(STANDARD, limits),
+        )
+
+    def new_session(self) -> ServerSession:
+        return ServerSession(self.settings.hostname, self.offer, self.limits)
