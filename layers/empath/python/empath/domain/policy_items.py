@@ -44,3 +44,8 @@ class PolicyItems:
             return self._in_force.get(domain) or self.policy(EVERY_DOMAIN)
         self._in_force[domain] = policy
         return policy
+
+    def forget(self, domain: str) -> None:
+        """Know no more about `domain` than before it was first seen."""
+        self._good.pop(domain, None)
+        self._in_force.pop(domain, None)

@@ -59,6 +59,9 @@ class MemoryLedger:
         if stored.attempt != attempt or stored.status not in CLAIMABLE:
             return Stale(stored)
         if stored.lease is not None and stored.lease.until > _whole(now):
+            # A claim whose answer was lost, repeated by its owner, is the same claim.
+            if stored.lease.owner == owner:
+                return Claimed(stored.begin_attempt())
             return LeaseHeld(stored.lease.until)
         claimed = self._put_delivery(
             stored.model_copy(
@@ -151,7 +154,7 @@ class MemoryLedger:
     # What tests and the simulator look at.
 
     def take_stream_records(self) -> list[tuple[Record | None, Record | None]]:
-        """Every change since the last call, as (old, new), in order; none for a write that changes nothing."""
+        """Every change since the last call, as (old, new), in order; a write that changes nothing is none."""
         taken, self._stream = self._stream, []
         return taken
 

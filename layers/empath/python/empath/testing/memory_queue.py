@@ -49,8 +49,9 @@ class QueuedJob:
 class MemoryJobQueue:
     """All queues with their dead-letter queues.
 
-    `visibility` in seconds, for all queues or by name (default 60). With `shuffle`, jobs are received in an
-    order drawn from it; without, in the order in which they became visible.
+    `visibility` in seconds, for all queues or by name (default 60), `dead_visibility` for all dead-letter
+    queues (30, the default of SQS). With `shuffle`, jobs are received in an order drawn from it; without, in
+    the order in which they became visible.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class MemoryJobQueue:
         clock: Clock,
         *,
         visibility: float | Mapping[QueueName, float] = 60,
+        dead_visibility: float = 30,
         max_receive_count: int = 5,
         shuffle: Random | None = None,
     ) -> None:
@@ -65,6 +67,7 @@ class MemoryJobQueue:
         by_name = visibility if isinstance(visibility, Mapping) else {}
         default = 60.0 if isinstance(visibility, Mapping) else visibility
         self._visibility = {name: timedelta(seconds=by_name.get(name, default)) for name in QueueName}
+        self._dead_visibility = timedelta(seconds=dead_visibility)
         self._max_receive_count = max_receive_count
         self._shuffle = shuffle
         self._live: dict[QueueName, dict[str, _Entry]] = {name: {} for name in QueueName}
@@ -96,7 +99,7 @@ class MemoryJobQueue:
         entry.visible_at = self._clock.now() + timedelta(seconds=seconds)
 
     async def receive_dead(self, queue: QueueName, limit: int = 10) -> list[ReceivedJob]:
-        return self._receive(self._dead[queue], self._visibility[queue], limit)
+        return self._receive(self._dead[queue], self._dead_visibility, limit)
 
     async def delete_dead(self, queue: QueueName, receipt: str) -> None:
         self._delete(self._dead[queue], receipt)

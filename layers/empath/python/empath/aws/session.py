@@ -1,0 +1,104 @@
+"""Clients for S3, SQS and DynamoDB: opened once per process, on first use, and closed together.
+
+Region, credentials and endpoint come from where the AWS SDKs look for them (AWS_REGION, the role of the task
+or function, AWS_ENDPOINT_URL, ...). A client belongs to the event loop that it was opened on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from aiobotocore.config import AioConfig
+from aiobotocore.session import AioSession
+
+if TYPE_CHECKING:
+    from types_aiobotocore_dynamodb import DynamoDBClient
+    from types_aiobotocore_s3 import S3Client
+    from types_aiobotocore_sqs import SQSClient
+
+# Connections per service; more calls than that wait for one. A listener's sessions and a batch's deliveries
+# are bounded below it.
+MAX_POOL_CONNECTIONS = 100
+
+CONNECT_TIMEOUT = 3.0
+"""Seconds. The endpoints are in the region; what takes longer is lost, and a second try is quicker."""
+
+READ_TIMEOUT = 10.0
+"""Seconds between two pieces of an answer. S3 takes 5 MB parts and long objects, so it gets more."""
+
+S3_READ_TIMEOUT = 30.0
+
+ATTEMPTS = 4
+"""Tries of one call, the first included, with the SDK's jittered backoff (50 ms growing to 20 s at most)."""
+
+KEEPALIVE = 15.0
+"""Seconds that an idle connection is kept: shorter than the services' own limits (from 20 s), so that a call
+does not start on a connection that the other end is just closing."""
+
+
+def config(*, read_timeout: float = READ_TIMEOUT) -> AioConfig:
+    """How every client is set up.
+
+    Parameters are not validated and checksums not computed beyond what a service insists on: both are CPU on
+    every call (see docs/decisions), the parameters are ours, and the request is signed with the hash of its
+    body anyway.
+    """
+    return AioConfig(
+        retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
+        connect_timeout=CONNECT_TIMEOUT,
+        read_timeout=read_timeout,
+        max_pool_connections=MAX_POOL_CONNECTIONS,
+        parameter_validation=False,
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+        connector_args={"keepalive_timeout": KEEPALIVE},
+    )
+
+
+class AwsSession:
+    """The process's clients; `async with` closes them, and so does `close`.
+
+    Only what is asked for is opened: loading a service's model is most of a cold start.
+    """
+
+    def __init__(self, session: AioSession | None = None) -> None:
+        self._session = session or AioSession()
+        self._open: dict[str, Any] = {}
+        self._opening = asyncio.Lock()
+        self._exits = AsyncExitStack()
+
+    async def s3(self) -> S3Client:
+        client: S3Client = await self._client("s3", S3_READ_TIMEOUT)
+        return client
+
+    async def sqs(self) -> SQSClient:
+        client: SQSClient = await self._client("sqs", READ_TIMEOUT)
+        return client
+
+    async def dynamodb(self) -> DynamoDBClient:
+        client: DynamoDBClient = await self._client("dynamodb", READ_TIMEOUT)
+        return client
+
+    async def _client(self, service: Any, read_timeout: float) -> Any:
+        async with self._opening:
+            if service not in self._open:
+                self._open[service] = await self._exits.enter_async_context(
+                    self._session.create_client(service, config=config(read_timeout=read_timeout))
+                )
+        return self._open[service]
+
+    async def close(self) -> None:
+        """Close every client; they open anew when asked for again."""
+        self._open.clear()
+        await self._exits.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
