@@ -31,6 +31,9 @@ NOT_IN_FUNCTIONS = ("control", "local", "testing", "ingress")
 # Service descriptions that the library (or the X-Ray SDK) loads; botocore carries over 400.
 BOTOCORE_SERVICES = frozenset({"dynamodb", "s3", "secretsmanager", "sqs", "sts", "xray"})
 
+# Distributions that ask for their own version when they are imported.
+KEEPS_METADATA = ("python_ulid",)
+
 
 def function_code(name: str) -> lambda_.Code:
     """The door of one function: its handler file and nothing else."""
@@ -120,9 +123,10 @@ def trim(packages: Path) -> None:
     for service in (packages / "botocore/data").iterdir():
         if service.is_dir() and service.name not in BOTOCORE_SERVICES:
             shutil.rmtree(service)
-    for pattern in ("**/__pycache__", "*.dist-info", "bin", "**/tests", "botocore/docs"):
+    for pattern in ("**/__pycache__", "*.dist-info", "bin", "**/tests"):
         for path in sorted(packages.glob(pattern)):
-            shutil.rmtree(path, ignore_errors=True)
+            if not path.name.startswith(KEEPS_METADATA):
+                shutil.rmtree(path, ignore_errors=True)
     for pattern in ("**/examples-1.json*", "**/*.pyi", "**/*.pyx", "**/*.pxd", "**/*.c", "**/*.h"):
         for path in packages.glob(pattern):
             path.unlink()

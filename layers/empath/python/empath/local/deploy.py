@@ -1,8 +1,8 @@
 """Deploying the real stacks onto a local endpoint with the CDK command line, and reading their outputs.
 
-The endpoint is the embedded AWS or one that the user named (LocalStack, say); what differs is only the platform
-for which the third-party layer is built. Nothing is deployed when nothing that decides the templates and assets
-has changed and both stacks are still there.
+The endpoint is the embedded AWS or one that the user named (LocalStack, say); what differs is only the
+platform for which the third-party layer is built. Nothing is deployed when nothing that decides the templates
+and assets has changed and both stacks are still there.
 """
 
 import asyncio

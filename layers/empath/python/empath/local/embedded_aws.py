@@ -1,16 +1,17 @@
 """The embedded AWS: MiniStack as a child process on the loopback interface.
 
 It lives in an environment of its own (`.venv-aws`), because it pins botocore exactly. Everything it writes is
-under one directory of the state directory: its log, its state, the workers' copies of code. It keeps its state
-over runs: on SIGTERM it writes queues, tables, functions and stacks down, and S3 objects are on disk at once.
-After a SIGKILL the state is that of the last orderly stop.
+under one directory of the state directory: its log, its state, the workers' copies of code. It keeps its
+state over runs: on SIGTERM it writes queues, tables, functions and stacks down, and S3 objects are on disk at
+once. After a SIGKILL the state is that of the last orderly stop.
 
-Its Lambda workers are its children and share its process group, which is killed when it has ended. It also ends
-by itself when its parent dies, however that happens: it reads a pipe that nobody else holds open.
+Its Lambda workers are its children and share its process group, which is killed when it has ended. It also
+ends by itself when its parent dies, however that happens: it reads a pipe that nobody else holds open.
 """
 
 import asyncio
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -198,6 +199,27 @@ def _prepare(options: Options) -> None:
         (home / directory).mkdir(parents=True, exist_ok=True)
     if options.log_file.exists():
         options.log_file.replace(options.log_file.with_suffix(".log.1"))
+    _mend_state(options)
+
+
+def _mend_state(options: Options) -> None:
+    """Make the state of an earlier run fit for this one; what cannot be read MiniStack judges itself."""
+    state = options.home / "state"
+    port_file = options.home / "port"
+    was = port_file.read_text() if port_file.exists() else str(options.port)
+    port_file.write_text(str(options.port))
+    if was != str(options.port):
+        # Queue URLs carry the port: in the queues' own keys, in outputs, in the functions' environment.
+        for file in state.glob("*.json"):
+            text = file.read_text()
+            file.write_text(text.replace(f"{HOST}:{was}/", f"{HOST}:{options.port}/"))
+    functions = state / "lambda.json"
+    if functions.exists():
+        # Stream records are not kept, but how far a mapping had read is: it would skip as many new ones.
+        with contextlib.suppress(ValueError, KeyError):
+            saved = json.loads(functions.read_text())
+            saved["payload"]["dynamodb_stream_positions"]["data"] = {}
+            functions.write_text(json.dumps(saved))
 
 
 def _environment(options: Options) -> dict[str, str]:

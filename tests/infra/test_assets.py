@@ -1,0 +1,166 @@
+"""What is uploaded: every function finds what it imports, and carries nothing else."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from infra import packaging
+from infra.settings import FUNCTIONS, Settings
+from tests.infra.conftest import ROOT, Synthesised
+
+LIBRARY = ROOT / "layers/empath/python/empath"
+
+
+@pytest.fixture(scope="session")
+def layer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The layer of dependencies for this machine, really built."""
+    output = tmp_path_factory.mktemp("layer")
+    packaging.build_dependencies(packaging.Target.of(Settings.from_context({"profile": "local"})), output)
+    return output / "python"
+
+
+def test_the_library_layer_holds_only_rooms_that_functions_enter(aws: Synthesised) -> None:
+    library = next(path for path in _asset_roots(aws) if (path / "python/empath").is_dir())
+    rooms = {path.name for path in (library / "python/empath").iterdir()}
+    assert not rooms & {"control", "local", "testing", "ingress"}
+    assert {"domain", "ports"} <= rooms
+    assert [path.name for path in library.iterdir()] == ["python"]
+
+
+def test_no_asset_carries_bytecode(aws: Synthesised) -> None:
+    for root in _asset_roots(aws):
+        assert not [path for path in root.rglob("*") if path.suffix == ".pyc" or path.name == "__pycache__"]
+
+
+def test_the_lock_covers_every_import_of_the_layer_and_the_doors() -> None:
+    locked = _locked()
+    providers = metadata.packages_distributions()
+    missing = {}
+    for path, module in _third_party_imports():
+        names = {_normal(name) for name in providers.get(module, [module])}
+        # The command line's own libraries never reach a function; uvloop is the ingress container's.
+        if not names & locked:
+            missing[module] = path.relative_to(ROOT).as_posix()
+    assert not missing
+
+
+def test_the_lock_has_no_second_aws_client() -> None:
+    assert not _locked() & {"boto3", "s3transfer", "awscli"}
+
+
+def test_the_layer_is_trimmed_to_the_services_in_use(layer: Path) -> None:
+    services = {path.name for path in (layer / "botocore/data").iterdir() if path.is_dir()}
+    assert services == packaging.BOTOCORE_SERVICES
+    assert not list(layer.glob("boto3*"))
+    assert [path.name.partition("-")[0] for path in layer.glob("*.dist-info")] == ["python_ulid"]
+    megabytes = sum(path.stat().st_size for path in layer.rglob("*") if path.is_file()) / 1e6
+    assert megabytes < 60
+
+
+def test_everything_in_the_layer_still_imports_after_trimming(layer: Path) -> None:
+    """In a fresh interpreter that knows nothing but the layer."""
+    modules = (
+        "aiobotocore.session",
+        "aiosmtplib",
+        "aws_lambda_powertools.logging",
+        "aws_lambda_powertools.metrics",
+        "aws_xray_sdk.core",
+        "dns.asyncresolver",
+        "pydantic",
+        "ulid",
+    )
+    program = "\n".join(
+        [
+            f"import sys; sys.path.insert(0, {str(layer)!r})",
+            *(f"import {module}" for module in modules),
+            "import asyncio, aiobotocore.session as a",
+            "async def main():",
+            "    for name in ('s3', 'sqs', 'dynamodb', 'secretsmanager', 'sts'):",
+            "        async with a.get_session().create_client(name, region_name='eu-west-1',"
+            " aws_access_key_id='x', aws_secret_access_key='x') as client: assert client.meta.endpoint_url",
+            "asyncio.run(main())",
+        ]
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", program], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_bytecode_of_the_layer_survives_an_archive(layer: Path) -> None:
+    """Archives lose time stamps, so the bytecode must not depend on them (PEP 552: unchecked hash)."""
+    (compiled,) = (layer / "pydantic/__pycache__").glob("main.*.pyc")
+    flags = int.from_bytes(compiled.read_bytes()[4:8], "little")
+    assert flags == 0b01
+
+
+def test_the_asset_changes_with_the_lock_and_the_target_only() -> None:
+    prints = {
+        packaging.Target("3.13", "aarch64-manylinux_2_28").fingerprint(),
+        packaging.Target("3.13", "x86_64-manylinux_2_28").fingerprint(),
+        packaging.Target("3.12", "x86_64-manylinux_2_28").fingerprint(),
+        packaging.Target("3.11", None).fingerprint(),
+    }
+    assert len(prints) == 4
+    again = packaging.Target("3.13", "aarch64-manylinux_2_28").fingerprint()
+    assert again in prints
+
+
+def test_a_wheel_that_does_not_exist_is_a_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(packaging.BundlingError, match="layer of dependencies could not be built"):
+        packaging.build_dependencies(packaging.Target("3.13", "no-such-platform"), tmp_path)
+
+
+def test_every_door_has_its_own_directory() -> None:
+    for name in FUNCTIONS:
+        assert (ROOT / "functions" / name / "handler.py").is_file()
+
+
+def _asset_roots(synthesised: Synthesised) -> Iterator[Path]:
+    for asset in synthesised.assets["files"].values():
+        if asset["source"]["packaging"] == "zip":
+            path = synthesised.outdir / asset["source"]["path"]
+            # Without bundling the layer of dependencies is its own source: the lock.
+            if not (path / "lambda.lock").exists():
+                yield path
+
+
+def _locked() -> set[str]:
+    lines = packaging.LOCK.read_text().splitlines()
+    return {_normal(line.partition("==")[0]) for line in lines if "==" in line and not line.startswith(" ")}
+
+
+def _third_party_imports() -> Iterator[tuple[Path, str]]:
+    doors = [ROOT / "functions" / name for name in FUNCTIONS]
+    rooms = [room for room in LIBRARY.iterdir() if room.name not in packaging.NOT_IN_FUNCTIONS]
+    for root in (*doors, *rooms):
+        for path in [root] if root.is_file() else root.rglob("*.py"):
+            if path.suffix == ".py":
+                for module in _imports(path):
+                    if module not in sys.stdlib_module_names and module not in ("empath", "functions"):
+                        yield path, module
+
+
+def _imports(path: Path) -> Iterator[str]:
+    """Top-level names of what a module imports when it runs, so not below `if TYPE_CHECKING`."""
+    pending: list[ast.AST] = [ast.parse(path.read_text())]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            pending.extend(node.orelse)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            if node.module and not node.level:
+                yield node.module.partition(".")[0]
+        else:
+            pending.extend(ast.iter_child_nodes(node))
+
+
+def _normal(name: str) -> str:
+    return name.strip().lower().replace("_", "-").replace(".", "-")
