@@ -11,6 +11,7 @@ import contextlib
 import itertools
 import socket
 import struct
+from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
@@ -27,6 +28,7 @@ from dns.rdatatype import RdataType
 from empath.testing.zones import Node, Zones, follow, node_of
 
 PORT_TRIES = 20  # a free UDP port may be taken for TCP
+QUERIES_KEPT = 10_000
 MAX_UDP = 512  # octets without EDNS, RFC 1035 §2.3.4
 
 
@@ -38,7 +40,7 @@ class DnsServer:
     ttl: int = 60
     """Seconds, in every answer and as the SOA minimum of negative ones."""
     port: int = 0
-    queries: list[tuple[str, str, str]] = field(default_factory=list)
+    queries: deque[tuple[str, str, str]] = field(default_factory=lambda: deque(maxlen=QUERIES_KEPT))
     _udp: asyncio.DatagramTransport | None = None
     _tcp: asyncio.Server | None = None
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Self
@@ -86,7 +87,9 @@ class SmtpSink:
         hostname: str = "mx.sink.test",
         extensions: tuple[str, ...] = EXTENSIONS,
         tls: ssl.SSLContext | None = None,
+        history: int | None = None,
     ) -> None:
+        """`history` bounds the sessions that are remembered, for a server that runs for long."""
         self.script = {
             stage: list(step) if isinstance(step, list) else step for stage, step in (script or {}).items()
         }
@@ -94,7 +97,8 @@ class SmtpSink:
         self.extensions = extensions
         self.tls = tls
         self.port = 0
-        self.sessions: list[Session] = []
+        self.sessions: deque[Session] = deque(maxlen=history)
+        self.connections = 0
         self.messages: list[SinkMessage] = []
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -102,10 +106,6 @@ class SmtpSink:
     @property
     def accepted(self) -> list[SinkMessage]:
         return [message for message in self.messages if message.accepted]
-
-    @property
-    def connections(self) -> int:
-        return len(self.sessions)
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> Self:
         """Listen; OSError when the port is in use."""
@@ -141,13 +141,24 @@ class SmtpSink:
                 return step if isinstance(step, Act) else Act(step)
         return None
 
-    async def keep(self, message: SinkMessage) -> None:
-        """Called with every message before its reply is sent; a subclass may file it elsewhere."""
-        self.messages.append(message)
+    async def take(self, session: Session, content: bytes) -> Act | None:
+        """Keep a complete message and say what to do about it; a subclass may file it elsewhere."""
+        act = await self.act("message", "", session)
+        self.messages.append(
+            SinkMessage(
+                reverse_path=session.reverse_path or "",
+                recipients=tuple(session.recipients),
+                parameters=session.parameters,
+                content=content,
+                accepted=act is None or _is_positive(act),
+            )
+        )
+        return act
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         session = Session()
         self.sessions.append(session)
+        self.connections += 1
         task = asyncio.current_task()
         if task is not None:
             self._tasks.add(task)
@@ -239,16 +250,7 @@ class _Conversation:
         if not await self._answer("DATA", argument, "354 End with a dot"):
             return
         content = await self._read_content()
-        act = await self.sink.act("message", "", self.session) or Act("250 2.0.0 Ok")
-        say = act.say if isinstance(act.say, bytes) else act.say.encode("utf-8", "surrogateescape")
-        message = SinkMessage(
-            self.session.reverse_path or "",
-            tuple(self.session.recipients),
-            self.session.parameters,
-            content,
-            accepted=say.startswith(b"2"),
-        )
-        await self.sink.keep(message)
+        act = await self.sink.take(self.session, content) or Act("250 2.0.0 Ok")
         self.session.reset()
         await self._do(act)
 
@@ -267,8 +269,7 @@ class _Conversation:
         """Do what the script says, or the usual; True when it was a positive reply."""
         act = await self.sink.act(stage, argument, self.session) or Act(usual)
         await self._do(act)
-        say = act.say if isinstance(act.say, str) else act.say.decode("latin-1")
-        return say[:1] in {"2", "3"}
+        return _is_positive(act)
 
     async def _do(self, act: Act) -> None:
         if act.delay:
@@ -321,6 +322,10 @@ class _Conversation:
 
 
 _VERBS = frozenset({"EHLO", "HELO", "STARTTLS", "MAIL", "RCPT", "DATA", "RSET", "NOOP", "QUIT"})
+
+
+def _is_positive(act: Act) -> bool:
+    return act.say[:1] in ("2", "3", b"2", b"3")
 
 
 def _lines(reply: str) -> bytes:
