@@ -1,0 +1,118 @@
+"""The composition root: the right adapters, made once, and no room entered without need."""
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from empath.bootstrap import Ports, Runtime, open_ingress
+from empath.config import ConfigError, FunctionConfig, IngressConfig
+from empath.observe.metrics import EmfMetrics
+
+ENVIRONMENT = {
+    "EMPATH_FUNCTION": "deliver",
+    "EMPATH_SPOOL_BUCKET": "spool",
+    "EMPATH_DELIVERY_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/1/delivery",
+    "EMPATH_DELIVERIES_TABLE": "deliveries",
+    "EMPATH_CONTROL_TABLE": "control",
+    "EMPATH_HOSTNAME": "relay.example.com",
+}
+
+
+@pytest.fixture(autouse=True)
+def aws(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+
+
+@pytest.fixture
+def runtime() -> Iterator[Runtime]:
+    runtime = Runtime(FunctionConfig.from_environment(ENVIRONMENT))
+    yield runtime
+    runtime.close()
+
+
+def test_every_port_is_made_once(runtime: Runtime) -> None:
+    for name in ("spool", "queue", "ledger", "control", "resolver", "dialer"):
+        made = getattr(runtime.ports, name)
+        assert getattr(runtime.ports, name) is made
+    assert runtime.ports.hostname == "relay.example.com"
+
+
+def test_warm_invocations_share_one_loop(runtime: Runtime) -> None:
+    async def loop() -> asyncio.AbstractEventLoop:
+        return asyncio.get_running_loop()
+
+    assert runtime.run(loop()) is runtime.run(loop())
+
+
+def test_counters_are_written_after_an_invocation_that_fails_too(
+    runtime: Runtime, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def work() -> None:
+        runtime.metrics.count("sent")
+        raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        runtime.run(work())
+    assert json.loads(capsys.readouterr().out)["sent"] == [1.0]
+
+
+def test_on_the_loop_a_port_has_to_be_opened_first(runtime: Runtime) -> None:
+    async def work() -> object:
+        with pytest.raises(RuntimeError, match="is not open"):
+            _ = runtime.ports.spool
+        await runtime.ports.open("spool")
+        return runtime.ports.spool
+
+    assert runtime.run(work()) is runtime.ports.spool
+
+
+@pytest.mark.parametrize(
+    ("port", "variable"),
+    [
+        ("spool", "EMPATH_SPOOL_BUCKET"),
+        ("queue", "EMPATH_ACCEPTED_QUEUE_URL"),
+        ("ledger", "EMPATH_DELIVERIES_TABLE"),
+        ("control", "EMPATH_CONTROL_TABLE"),
+        ("dialer", "EMPATH_HOSTNAME"),
+    ],
+)
+async def test_a_port_without_its_settings_names_the_variable(port: str, variable: str) -> None:
+    ports = Ports(FunctionConfig.from_environment({}), metrics=EmfMetrics("x"))
+    with pytest.raises(ConfigError, match=variable):
+        await ports.open(port)
+
+
+async def test_the_ingress_gets_its_parts_and_writes_its_counters(capsys: pytest.CaptureFixture[str]) -> None:
+    config = IngressConfig.from_environment(
+        {**ENVIRONMENT, "EMPATH_ACCEPTED_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/1/accepted"}
+    )
+    async with open_ingress(config) as parts:
+        parts.metrics.count("received")
+        assert parts.ids.new_id() != parts.ids.new_id()
+    assert json.loads(capsys.readouterr().out)["received"] == [1.0]
+
+
+@pytest.mark.parametrize(
+    ("ports", "strangers"),
+    [
+        ((), {"aiobotocore", "botocore.session", "dns", "aiosmtplib", "aws_xray_sdk", "boto3"}),
+        (("ledger", "spool", "queue"), {"dns", "aiosmtplib", "aws_xray_sdk", "boto3"}),
+        (("resolver",), {"aiobotocore", "aiosmtplib"}),
+    ],
+)
+def test_only_what_is_used_is_imported(ports: tuple[str, ...], strangers: set[str]) -> None:
+    program = (
+        f"import sys; from empath.bootstrap import functions_runtime\n"
+        f"runtime = functions_runtime({ENVIRONMENT!r})\n"
+        f"[getattr(runtime.ports, name) for name in {ports!r}]\n"
+        f"runtime.close()\n"
+        f"print(*sorted({strangers!r} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == ""

@@ -1,0 +1,103 @@
+"""The environment: validated, and every fault names its variable and what it should hold."""
+
+import ipaddress
+
+import pytest
+
+from empath.config import ConfigError, FunctionConfig, IngressConfig
+from empath.ports import QueueName
+
+INGRESS = {
+    "EMPATH_SPOOL_BUCKET": "spool",
+    "EMPATH_ACCEPTED_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/1/accepted",
+    "EMPATH_HOSTNAME": "relay.example.com",
+}
+
+
+def test_a_function_reads_what_it_was_given() -> None:
+    config = FunctionConfig.from_environment(
+        {
+            **INGRESS,
+            "EMPATH_FUNCTION": "retry",
+            "EMPATH_RETRY_QUEUE_URL": "https://x/retry",
+            "EMPATH_DEAD_LETTER_QUEUE_URLS": '{"accepted": "https://x/dead"}',
+            "EMPATH_NAMESERVERS": "127.0.0.1:53, 10.0.0.2,[2001:db8::1]:5353,2001:db8::2",
+            "EMPATH_LOG_LEVEL": "debug",
+            "EMPATH_TRACING": "on",
+            "UNRELATED": "x",
+        }
+    )
+    assert config.need("spool_bucket") == "spool"
+    assert config.queue_urls == {
+        QueueName.ACCEPTED: INGRESS["EMPATH_ACCEPTED_QUEUE_URL"],
+        QueueName.RETRY: "https://x/retry",
+    }
+    assert config.dead_letter_queue_urls == {QueueName.ACCEPTED: "https://x/dead"}
+    assert config.nameservers == ("127.0.0.1:53", "10.0.0.2", "[2001:db8::1]:5353", "2001:db8::2")
+    assert (config.log_level, config.tracing) == ("DEBUG", "on")
+
+
+def test_an_empty_variable_is_not_set() -> None:
+    config = FunctionConfig.from_environment({"EMPATH_NAMESERVERS": "", "EMPATH_SPOOL_BUCKET": " "})
+    assert config.nameservers == ()
+    assert config.spool_bucket is None
+
+
+def test_asking_for_what_is_not_set_names_the_variable() -> None:
+    with pytest.raises(ConfigError, match="EMPATH_DELIVERIES_TABLE is not set: it should hold the name"):
+        FunctionConfig.from_environment({}).need("deliveries_table")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "holds"),
+    [
+        ("EMPATH_TRACING", "yes", "on or off"),
+        ("EMPATH_LOG_LEVEL", "loud", "DEBUG, INFO"),
+        ("EMPATH_NAMESERVERS", "dns.example.com", "IP addresses"),
+        ("EMPATH_NAMESERVERS", "127.0.0.1:0", "IP addresses"),
+        ("EMPATH_HOSTNAME", "my relay", "host name"),
+        ("EMPATH_HOSTNAME", "bücher.example", "host name"),
+        ("EMPATH_RETRY_QUEUE_URL", "retry", "URL"),
+        ("EMPATH_DEAD_LETTER_QUEUE_URLS", "{", "JSON object"),
+        ("EMPATH_DEAD_LETTER_QUEUE_URLS", "[1]", "JSON object"),
+        ("EMPATH_DEAD_LETTER_QUEUE_URLS", '{"other": "https://x"}', "JSON object"),
+    ],
+)
+def test_a_wrong_value_is_named_with_what_it_should_be(variable: str, value: str, holds: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        FunctionConfig.from_environment({variable: value})
+    (line,) = str(caught.value).splitlines()
+    assert line.startswith(f"{variable} should hold ")
+    assert holds in line
+    assert repr(value) in line
+
+
+def test_the_ingress_has_defaults_for_all_but_its_surroundings() -> None:
+    listener = IngressConfig.from_environment(INGRESS).listener()
+    assert (listener.host, listener.port, listener.hostname) == ("127.0.0.1", 2525, "relay.example.com")
+    assert ipaddress.ip_network("127.0.0.0/8") in listener.networks
+    assert listener.max_size == 50 * 1024 * 1024
+
+
+def test_the_ingress_names_everything_that_is_missing_or_wrong_at_once() -> None:
+    environ = {
+        "EMPATH_SPOOL_BUCKET": "spool",
+        "EMPATH_SMTP_PORT": "smtp",
+        "EMPATH_RELAY_NETWORKS": "10.0.0.1/8,nonsense",
+        "EMPATH_MAX_MESSAGE_SIZE": "1",
+    }
+    with pytest.raises(ConfigError) as caught:
+        IngressConfig.from_environment(environ)
+    lines = str(caught.value).splitlines()
+    assert sorted(line.split()[0] for line in lines) == [
+        "EMPATH_ACCEPTED_QUEUE_URL",
+        "EMPATH_HOSTNAME",
+        "EMPATH_MAX_MESSAGE_SIZE",
+        "EMPATH_RELAY_NETWORKS",
+        "EMPATH_SMTP_PORT",
+    ]
+
+
+def test_relay_networks_replace_the_default() -> None:
+    config = IngressConfig.from_environment({**INGRESS, "EMPATH_RELAY_NETWORKS": "10.0.0.0/8, fd00::/8"})
+    assert config.relay_networks == (ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("fd00::/8"))
