@@ -12,6 +12,7 @@ from datetime import datetime
 
 from empath.domain.envelope import Envelope, Source
 from empath.pipeline.jobs import AcceptedJob
+from empath.pipeline.stage import Stage
 from empath.ports import JobQueue, OutgoingJob, QueueName, Spool
 
 
@@ -21,7 +22,7 @@ def spool_key_of(message_id: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Acceptance:
+class Acceptance(Stage):
     spool: Spool
     queue: JobQueue
 

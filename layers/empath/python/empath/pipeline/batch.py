@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 from empath.domain.errors import EmpathError, QueueTrouble, Trouble, UnreadableJob
 from empath.ports import JobQueue, QueueName, ReceivedJob
@@ -12,17 +13,34 @@ from empath.ports import JobQueue, QueueName, ReceivedJob
 logger = logging.getLogger(__name__)
 
 Work = Callable[[ReceivedJob], Awaitable[bool]]
+Around = Callable[[ReceivedJob], AbstractContextManager[None]]
+
+
+def _nothing(job: ReceivedJob) -> AbstractContextManager[None]:
+    return nullcontext()
 
 
 async def work_through(
-    jobs: Sequence[ReceivedJob], work: Work, *, queue: JobQueue, name: QueueName
+    jobs: Sequence[ReceivedJob],
+    work: Work,
+    *,
+    queue: JobQueue,
+    name: QueueName,
+    around: Around = _nothing,
 ) -> list[str]:
     """Do `work` on every job at the same time; the ids of those that must come back.
+
+    `around` gives each job's work and log lines their context.
 
     A job is done with only when `work` returns True. Whatever it raises is logged and fails that job
     alone; after too many times the queue moves it to its dead-letter queue.
     """
-    done = await asyncio.gather(*(_guarded(job, work, queue, name) for job in jobs))
+
+    async def one(job: ReceivedJob) -> bool:
+        with around(job):
+            return await _guarded(job, work, queue, name)
+
+    done = await asyncio.gather(*map(one, jobs))
     return [job.message_id for job, is_done in zip(jobs, done, strict=True) if not is_done]
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Self
 
 from empath.domain.delivery_state import State
 from empath.domain.errors import EmpathError, UnreadableJob
@@ -20,6 +21,7 @@ from empath.pipeline.conclude import AttemptResult, conclude, unclaimed_attempt
 from empath.pipeline.followups import FollowUps
 from empath.pipeline.jobs import AcceptedJob, DeliveryJob, DsnJob, decode
 from empath.pipeline.resolve import Resolution
+from empath.pipeline.stage import Stage
 from empath.ports import Clock, Control, IdSource, JobQueue, Ledger, OutgoingJob, QueueName, ReceivedJob
 from empath.ports.queue import MAX_DELAY
 
@@ -33,13 +35,17 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class DeadLetters:
+class DeadLetters(Stage):
     queue: JobQueue
     ledger: Ledger
     control: Control
     clock: Clock
     ids: IdSource
     resolution: Resolution
+
+    @classmethod
+    def over(cls, ports: Any) -> Self:
+        return cls(ports.queue, ports.ledger, ports.control, ports.clock, ports.ids, Resolution.over(ports))
 
     async def sweep(self, remaining: Callable[[], float]) -> int:
         """Bring back every readable job; how many. Raises QueueTrouble when a queue does not answer."""

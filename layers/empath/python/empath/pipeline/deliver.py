@@ -34,6 +34,7 @@ from empath.pipeline.conclude import AttemptResult, Conclusion, conclude, waitin
 from empath.pipeline.followups import FollowUps
 from empath.pipeline.jobs import DeliveryJob
 from empath.pipeline.routing import endpoints_of, find_route
+from empath.pipeline.stage import Stage
 from empath.ports import (
     Channel,
     Claimed,
@@ -89,7 +90,7 @@ class Invocation:
 
 
 @dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(Stage):
     spool: Spool
     queue: JobQueue
     ledger: Ledger

@@ -26,6 +26,7 @@ from empath.dsn.model import MAX_RETURNED_HEADERS, Action, Report, ReportedRecip
 from empath.pipeline.accept import Acceptance
 from empath.pipeline.conclude import attempt_of_event
 from empath.pipeline.jobs import DsnJob
+from empath.pipeline.stage import Stage
 from empath.ports import Clock, JobQueue, Ledger, Spool
 
 DELIVERY_TIME_EXPIRED = EnhancedStatusCode(5, 4, 7)  # RFC 3463 §3.5
@@ -34,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Reporting:
+class Reporting(Stage):
     spool: Spool
     queue: JobQueue
     ledger: Ledger

@@ -7,22 +7,59 @@ idempotent.
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from empath.domain.errors import Trouble
 from empath.domain.records import DeliveryRecord
 from empath.pipeline.accept import spool_key_of
 from empath.pipeline.conclude import RETENTION
+from empath.pipeline.stage import Stage
 from empath.ports import Clock, Ledger, Spool
+
+MESSAGES_AT_ONCE = 20
+
+Change = tuple[str, DeliveryRecord | None, DeliveryRecord | None]
+"""Sequence number in the stream, and the delivery before and after."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Journal:
+class Journal(Stage):
     spool: Spool
     ledger: Ledger
     clock: Clock
+
+    async def note_all(self, changes: Sequence[Change]) -> str | None:
+        """Note changes in their order, message by message; the number of the first that failed, or None.
+
+        Changes of different messages are noted at the same time. After a failure the stream gives
+        everything from that number on again.
+        """
+        limit = asyncio.Semaphore(MESSAGES_AT_ONCE)
+
+        async def one_message(indices: Sequence[int]) -> int | None:
+            async with limit:
+                for index in indices:
+                    _, old, new = changes[index]
+                    try:
+                        await self.note(old, new)
+                    except Trouble as error:
+                        logger.warning("journal has to wait", extra={"error": str(error)})
+                        return index
+            return None
+
+        by_message: dict[str, list[int]] = {}
+        for index, (_, old, new) in enumerate(changes):
+            known = new or old
+            if known is not None:
+                by_message.setdefault(known.message_id, []).append(index)
+        ends = await asyncio.gather(*map(one_message, by_message.values()))
+        failed = [index for index in ends if index is not None]
+        return changes[min(failed)][0] if failed else None
 
     async def note(self, old: DeliveryRecord | None, new: DeliveryRecord | None) -> None:
         """One change of a delivery, in the order of its changes. Raises SpoolTrouble or LedgerTrouble."""

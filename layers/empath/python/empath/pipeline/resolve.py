@@ -28,6 +28,7 @@ from empath.pipeline.conclude import AttemptResult, conclude, unclaimed_attempt
 from empath.pipeline.followups import report_jobs
 from empath.pipeline.jobs import AcceptedJob, DeliveryJob
 from empath.pipeline.routing import find_route
+from empath.pipeline.stage import Stage
 from empath.ports import (
     Clock,
     Control,
@@ -47,7 +48,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Resolution:
+class Resolution(Stage):
     spool: Spool
     queue: JobQueue
     ledger: Ledger

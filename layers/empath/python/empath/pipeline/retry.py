@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 
 from empath.domain.delivery_state import State
 from empath.pipeline.followups import SQS_HORIZON, FollowUps
+from empath.pipeline.stage import Stage
 from empath.ports import Clock, JobQueue, Ledger, Listed
 from empath.ports.ledger import LISTING_SHARDS
 
@@ -27,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class RetryClock:
+class RetryClock(Stage):
     queue: JobQueue
     ledger: Ledger
     clock: Clock

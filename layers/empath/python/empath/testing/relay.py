@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from types import SimpleNamespace
 
 from empath.domain.address import parse_mailbox
 from empath.domain.delivery_state import State
@@ -74,23 +75,26 @@ class MemoryRelay:
         self.queue = MemoryJobQueue(self.clock, visibility=VISIBILITY)
         self.control = MemoryControl({"*": {"allow_addresses": ["127.0.0.0/8"]}})
         self._next_tick = self.clock.now() + TICK
-        spool = self.faults.wrap("spool", self.spool, SpoolTrouble)
-        queue = self.faults.wrap("queue", self.queue, QueueTrouble)
-        ledger = self.faults.wrap("ledger", self.ledger, LedgerTrouble)
-        control = self.faults.wrap("control", self.control, ControlTrouble)
-        self._wrapped_queue = queue
-        self.acceptance = Acceptance(spool, queue)
-        self.resolution = Resolution(
-            spool, queue, ledger, control, self.resolver, self.clock, self.ids, self.metrics, HOSTNAME
+        ports = SimpleNamespace(
+            spool=self.faults.wrap("spool", self.spool, SpoolTrouble),
+            queue=self.faults.wrap("queue", self.queue, QueueTrouble),
+            ledger=self.faults.wrap("ledger", self.ledger, LedgerTrouble),
+            control=self.faults.wrap("control", self.control, ControlTrouble),
+            resolver=self.resolver,
+            dialer=self.dialer,
+            clock=self.clock,
+            ids=self.ids,
+            metrics=self.metrics,
+            hostname=HOSTNAME,
         )
-        self.delivery = Delivery(
-            spool, queue, ledger, control, self.resolver, self.dialer, self.clock, self.ids, self.metrics,
-            HOSTNAME,
-        )  # fmt: skip
-        self.reporting = Reporting(spool, queue, ledger, self.clock, HOSTNAME)
-        self.retry_clock = RetryClock(queue, ledger, self.clock)
-        self.dead_letters = DeadLetters(queue, ledger, control, self.clock, self.ids, self.resolution)
-        self.journal = Journal(spool, ledger, self.clock)
+        self._queue_port = ports.queue
+        self.acceptance = Acceptance.over(ports)
+        self.resolution = Resolution.over(ports)
+        self.delivery = Delivery.over(ports)
+        self.reporting = Reporting.over(ports)
+        self.retry_clock = RetryClock.over(ports)
+        self.dead_letters = DeadLetters.over(ports)
+        self.journal = Journal.over(ports)
         self._unsettled: list[tuple[object, object]] = []
 
     async def submit(
@@ -141,7 +145,7 @@ class MemoryRelay:
             return True
 
         try:
-            failed = await work_through(jobs, one, queue=self._wrapped_queue, name=name)
+            failed = await work_through(jobs, one, queue=self._queue_port, name=name)
         except WorkerDied:
             return True
         for job in jobs:

@@ -1,0 +1,1 @@
+"""The doors: each decodes, makes one call into the library, and encodes."""

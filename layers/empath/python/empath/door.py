@@ -1,0 +1,103 @@
+"""What the doors share: a Lambda event in, jobs of the pipeline out, and the failed ones back.
+
+Knows the shape of Lambda's events (events/ has them) and nothing of what a stage does with a job.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol, TypeVar
+
+from empath.aws.items import record_of_image
+from empath.bootstrap import Ports
+from empath.config import ConfigError
+from empath.domain.records import DeliveryRecord
+from empath.observe.logging import log_context
+from empath.observe.tracing import continued, traced
+from empath.pipeline.batch import work_through
+from empath.pipeline.jobs import Job, decode
+from empath.pipeline.journal import Change
+from empath.ports import QueueName, ReceivedJob
+
+Event = Mapping[str, Any]
+Failures = dict[str, list[dict[str, str]]]
+J = TypeVar("J", bound=Job)
+Work = Callable[[J, ReceivedJob, QueueName], Awaitable[bool]]
+
+
+class Context(Protocol):
+    """What a door uses of Lambda's context object."""
+
+    def get_remaining_time_in_millis(self) -> int: ...
+
+
+def seconds_left(context: Context) -> Callable[[], float]:
+    """How long the invocation may still take, asked anew each time."""
+    return lambda: context.get_remaining_time_in_millis() / 1000
+
+
+async def work_on_jobs(event: Event, kind: type[J], work: Work[J], ports: Ports) -> Failures:
+    """Decode every job of an SQS event and do `work` on it; the partial batch response."""
+    name = _queue_of(event, ports)
+
+    async def one(received: ReceivedJob) -> bool:
+        with traced(name):
+            return await work(decode(kind, received.body), received, name)
+
+    failed = await work_through(received_jobs(event), one, queue=ports.queue, name=name, around=_about)
+    return {"batchItemFailures": [{"itemIdentifier": identifier} for identifier in failed]}
+
+
+def received_jobs(event: Event) -> list[ReceivedJob]:
+    """The records of an SQS event."""
+    return [
+        ReceivedJob(
+            body=record["body"],
+            receipt=record["receiptHandle"],
+            receive_count=int(record["attributes"].get("ApproximateReceiveCount", "1")),
+            message_id=record["messageId"],
+            trace_header=record["attributes"].get("AWSTraceHeader"),
+        )
+        for record in event["Records"]
+    ]
+
+
+def delivery_changes(event: Event) -> Sequence[Change]:
+    """Every change in a stream event; None for an image that is no delivery."""
+    return [
+        (
+            record["dynamodb"]["SequenceNumber"],
+            _delivery(record["dynamodb"].get("OldImage")),
+            _delivery(record["dynamodb"].get("NewImage")),
+        )
+        for record in event["Records"]
+    ]
+
+
+def _delivery(image: Mapping[str, Any] | None) -> DeliveryRecord | None:
+    record = record_of_image(image) if image else None
+    return record if isinstance(record, DeliveryRecord) else None
+
+
+def _queue_of(event: Event, ports: Ports) -> QueueName:
+    """Which of our queues an SQS event came from: its ARN and the queue's URL end in the same name."""
+    source = event["Records"][0]["eventSourceARN"].rsplit(":", 1)[-1]
+    for name, url in ports.config.queue_urls.items():
+        if url.rsplit("/", 1)[-1] == source:
+            return name
+    raise ConfigError(f"jobs came from queue {source}, whose URL is in no EMPATH_..._QUEUE_URL variable")
+
+
+@contextmanager
+def _about(received: ReceivedJob) -> Iterator[None]:
+    """Log lines and trace of one job, readable or not."""
+    try:
+        body = json.loads(received.body)
+    except ValueError:
+        body = None
+    fields = body if isinstance(body, dict) else {}
+    known = {name: fields.get(name) for name in ("message_id", "delivery", "attempt", "event")}
+    with continued(received.trace_header), log_context(**known):
+        yield
