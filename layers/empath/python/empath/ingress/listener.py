@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 
+from empath.domain.errors import EmpathError
 from empath.ingress.connection import Connection
 from empath.ingress.connections import Connections
 from empath.ingress.services import Services
@@ -19,17 +21,25 @@ LAST_WORDS = 1.0
 """Seconds that a session gets to send its 421 once the grace is over."""
 
 
+class ListenError(EmpathError):
+    """The address that is to be listened on cannot be had; the text names it and says why."""
+
+
 async def serve(
     settings: IngressSettings, acceptance: Acceptance, clock: Clock, ids: IdSource, metrics: Metrics
 ) -> Listener:
-    """Listen; accepts connections on return. Raises OSError when the address cannot be had."""
+    """Listen; accepts connections on return. Raises ListenError when the address cannot be had."""
     services = Services.of(settings, acceptance, clock, ids, metrics)
     connections: Connections[Connection] = Connections(
         settings.max_connections, settings.max_connections_per_client
     )
-    server = await asyncio.get_running_loop().create_server(
-        lambda: Connection(services, connections), settings.host, settings.port, backlog=BACKLOG
-    )
+    try:
+        server = await asyncio.get_running_loop().create_server(
+            lambda: Connection(services, connections), settings.host, settings.port, backlog=BACKLOG
+        )
+    except OSError as error:
+        reason = "the port is in use" if error.errno == errno.EADDRINUSE else error.strerror or str(error)
+        raise ListenError(f"cannot listen on {settings.host} port {settings.port}: {reason}") from error
     listener = Listener(server, services, connections)
     logger.info("listening on %s port %d", settings.host, listener.port)
     return listener

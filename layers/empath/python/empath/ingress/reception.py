@@ -118,7 +118,7 @@ class Reception:
 
     def _log(self, level: int, message: str, *args: object) -> None:
         if logger.isEnabledFor(level):
-            logger.log(level, message, *args, extra=self._fields())
+            logger.log(level, message, *args, extra=self._fields(), stacklevel=2)
 
     def _fields(self) -> dict[str, object]:
         reverse_path = self._envelope.reverse_path

@@ -1,0 +1,1 @@
+"""The ingress container: `python -m functions.ingress`."""
