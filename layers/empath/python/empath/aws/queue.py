@@ -19,6 +19,9 @@ MAX_BODY = 1_048_576  # octets: SQS's limit of one message
 MAX_BATCH = 262_144
 """Octets of one request. SQS takes 1 MiB; this is what every emulator takes, and a larger job goes alone."""
 
+MAX_VISIBILITY = 43_200
+"""Seconds that a job can be hidden for."""
+
 _TRACE: Literal["AWSTraceHeader"] = "AWSTraceHeader"
 _COUNT: Literal["ApproximateReceiveCount"] = "ApproximateReceiveCount"
 
@@ -51,7 +54,10 @@ class SqsJobQueue:
             raise QueueTrouble(f"{refused} of {len(jobs)} jobs are too long, empty or delayed for too long")
 
     async def hide(self, queue: QueueName, receipt: str, seconds: int) -> None:
-        with trouble(QueueTrouble, f"hiding a job of queue {queue} for {seconds} s"):
+        what = f"hiding a job of queue {queue} for {seconds} s"
+        if not 0 <= seconds <= MAX_VISIBILITY:
+            raise QueueTrouble(f"{what}: out of range")
+        with trouble(QueueTrouble, what):
             await self._client.change_message_visibility(
                 QueueUrl=_url(self._urls, queue), ReceiptHandle=receipt, VisibilityTimeout=seconds
             )
@@ -70,6 +76,13 @@ class SqsJobQueue:
             await self._client.delete_message(QueueUrl=_url(self._dead_urls, queue), ReceiptHandle=receipt)
 
     async def _send_batch(self, url: str, batch: Sequence[OutgoingJob]) -> None:
+        if len(batch) == 1:
+            # The plain call costs the same; and moto and MiniStack lose trace headers in batches.
+            entry = _entry("0", batch[0])
+            del entry["Id"]
+            with trouble(QueueTrouble, "sending a job"):
+                await self._client.send_message(QueueUrl=url, **entry)
+            return
         entries = {str(number): _entry(str(number), job) for number, job in enumerate(batch)}
         failures: list[Any] = []
         for _ in range(2):

@@ -31,8 +31,9 @@ READ_TIMEOUT = 10.0
 
 S3_READ_TIMEOUT = 30.0
 
-ATTEMPTS = 4
-"""Tries of one call, the first included, with the SDK's jittered backoff (50 ms growing to 20 s at most)."""
+ATTEMPTS = 3
+"""Tries of one call, the first included. The SDK waits up to 1, then up to 2 seconds between them; whoever
+needs more patience has a queue behind it."""
 
 KEEPALIVE = 15.0
 """Seconds that an idle connection is kept: shorter than the services' own limits (from 20 s), so that a call
@@ -64,8 +65,10 @@ class AwsSession:
     Only what is asked for is opened: loading a service's model is most of a cold start.
     """
 
-    def __init__(self, session: AioSession | None = None) -> None:
+    def __init__(self, session: AioSession | None = None, **client_arguments: str) -> None:
+        """`client_arguments` (endpoint_url, region_name, ...) count before what the environment says."""
         self._session = session or AioSession()
+        self._client_arguments = client_arguments
         self._open: dict[str, Any] = {}
         self._opening = asyncio.Lock()
         self._exits = AsyncExitStack()
@@ -86,7 +89,9 @@ class AwsSession:
         async with self._opening:
             if service not in self._open:
                 self._open[service] = await self._exits.enter_async_context(
-                    self._session.create_client(service, config=config(read_timeout=read_timeout))
+                    self._session.create_client(
+                        service, config=config(read_timeout=read_timeout), **self._client_arguments
+                    )
                 )
         return self._open[service]
 
