@@ -7,6 +7,7 @@ weight of botocore, and a cold start pays for weight.
 """
 
 import compileall
+import functools
 import hashlib
 import py_compile
 import shutil
@@ -76,9 +77,10 @@ class Target:
 
     def compiler(self) -> str | None:
         """An interpreter that can write bytecode for the target; None where there is none."""
-        if self.python == f"{sys.version_info.major}.{sys.version_info.minor}":
+        if self.python == _version_of(sys.executable):
             return sys.executable
-        return shutil.which(f"python{self.python}")
+        found = shutil.which(f"python{self.python}")
+        return found if found and _version_of(found) == self.python else None
 
     def fingerprint(self) -> str:
         """What decides the layer's content, as a hash."""
@@ -142,6 +144,14 @@ def _compile(interpreter: str, packages: Path) -> None:
         return
     command = [interpreter, "-m", "compileall", "-qq", "--invalidation-mode", "unchecked-hash"]
     subprocess.run([*command, str(packages)], check=False)  # noqa: S603
+
+
+@functools.cache
+def _version_of(interpreter: str) -> str | None:
+    # By asking it: version managers put commands on the path that only say which versions there could be.
+    program = "import sys; print('%d.%d' % sys.version_info[:2])"
+    done = subprocess.run([interpreter, "-c", program], capture_output=True, text=True, check=False)  # noqa: S603
+    return done.stdout.strip() if done.returncode == 0 else None
 
 
 def _uv() -> str:

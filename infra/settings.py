@@ -49,9 +49,6 @@ class Settings(BaseModel):
     log_retention_days: Literal[1, 3, 5, 7, 14, 30, 60, 90, 180, 365, 731] = 30
     tracing: Literal["on", "off"] = "off"
 
-    # A local endpoint speaks plain HTTP; under a resource policy that refuses it, nothing would work there.
-    plain_http: Literal["refused", "allowed"] = "refused"
-
     # Stored mail and state outlive the stack unless the deployment says otherwise.
     removal: Literal["retain", "destroy"] = "retain"
     point_in_time_recovery: bool = True
@@ -107,11 +104,6 @@ class Settings(BaseModel):
         return self.deliver_memory if function == "deliver" else self.memory
 
     @property
-    def enforces_tls(self) -> bool:
-        """Whether the bucket and the queues refuse requests without TLS."""
-        return self.plain_http == "refused"
-
-    @property
     def keeps_data(self) -> bool:
         """Whether bucket and tables survive the removal of their stack."""
         return self.removal == "retain"
@@ -157,7 +149,6 @@ def _local_defaults() -> dict[str, object]:
         "bundling": "local",
         "architecture": "arm64" if platform.machine() in ("arm64", "aarch64") else "x86_64",
         "hostname": "relay.localhost",
-        "plain_http": "allowed",
         "removal": "destroy",
         "point_in_time_recovery": False,
         "log_retention_days": 1,

@@ -25,7 +25,6 @@ class Queues(Construct):
 
     def __init__(self, scope: Construct, id: str, settings: Settings) -> None:  # noqa: A002
         super().__init__(scope, id)
-        self._settings = settings
         self.dead: dict[str, sqs.Queue] = {name: self._queue(f"{name}-dead") for name in CONSUMERS}
         self.live: dict[str, sqs.Queue] = {
             name: self._queue(
@@ -50,7 +49,7 @@ class Queues(Construct):
             self,
             name,
             encryption=sqs.QueueEncryption.SQS_MANAGED,
-            enforce_ssl=self._settings.enforces_tls,
+            enforce_ssl=True,
             retention_period=RETENTION,
             visibility_timeout=visibility_timeout,
             dead_letter_queue=dead_letter_queue,

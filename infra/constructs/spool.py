@@ -18,8 +18,8 @@ class Spool(Construct):
             block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
             encryption=s3.BucketEncryption.S3_MANAGED,
             object_ownership=s3.ObjectOwnership.BUCKET_OWNER_ENFORCED,
-            enforce_ssl=settings.enforces_tls,
-            minimum_tls_version=1.2 if settings.enforces_tls else None,
+            enforce_ssl=True,
+            minimum_tls_version=1.2,
             removal_policy=cdk.RemovalPolicy.RETAIN if settings.keeps_data else cdk.RemovalPolicy.DESTROY,
             lifecycle_rules=[
                 s3.LifecycleRule(

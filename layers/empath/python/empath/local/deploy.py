@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 import boto3
 import localstack_client.session
+from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from empath.local.checkout import checkout_root
@@ -36,6 +37,7 @@ QUEUES = ("accepted", "delivery", "retry", "dsn")
 FUNCTIONS = ("resolve", "deliver", "retry", "dsn", "journal")
 
 DEPLOY_WITHIN = 300.0
+_ONE_TRY = Config(connect_timeout=5, retries={"total_max_attempts": 1})
 
 # What decides the templates and the assets, below the checkout.
 _INPUTS = ("cdk.json", "infra/package-lock.json", "layers/dependencies/lambda.lock")
@@ -74,6 +76,8 @@ class StackOutputs:
     dead_letter_queue_urls: Mapping[str, str]
     # By the names in FUNCTIONS.
     functions: Mapping[str, str]
+    # All of them, by the names that CloudFormation gives them.
+    named: Mapping[str, str]
 
     @classmethod
     def of(cls, outputs: Mapping[str, str]) -> Self:
@@ -87,6 +91,7 @@ class StackOutputs:
                 name: outputs[f"{name.capitalize()}DeadLetterQueueUrl"] for name in (*QUEUES, "journal")
             },
             functions={name: outputs[f"{name.capitalize()}Function"] for name in FUNCTIONS},
+            named=dict(outputs),
         )
 
     def environment(self) -> dict[str, str]:
@@ -208,12 +213,13 @@ def _cloudformation(endpoint_url: str) -> "CloudFormationClient":
     if os.environ.get("AWS_ENDPOINT_URL") == endpoint_url:
         # The user's endpoint, through the client that knows LocalStack's ways.
         session = localstack_client.session.Session(region_name=REGION)
-        client: CloudFormationClient = session.client("cloudformation")
+        client: CloudFormationClient = session.client("cloudformation", config=_ONE_TRY)
         return client
     return boto3.client(
         "cloudformation",
         endpoint_url=endpoint_url,
         region_name=REGION,
+        config=_ONE_TRY,
         aws_access_key_id="test",
         aws_secret_access_key="test",  # noqa: S106
     )

@@ -32,17 +32,8 @@ START_WITHIN = 30.0
 # Writing the state of a stack with thousands of queued messages takes about a second.
 STOP_WITHIN = 6.0
 
-# Reads the pipe from the parent until it closes, then asks for an orderly end.
-_PROGRAM = """
-import os, signal, sys, threading
-def until_parent_is_gone():
-    while os.read(0, 1): pass
-    os.kill(os.getpid(), signal.SIGTERM)
-threading.Thread(target=until_parent_is_gone, daemon=True).start()
-sys.argv[1:] = []
-from ministack.app import main
-main()
-"""
+# Run as a file by another interpreter, so it imports nothing of the library.
+_PROGRAM = Path(__file__).with_name("embedded_program.py")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +44,8 @@ class Options:
     port: int = 4566
     log_level: str = "INFO"
     persist: bool = True
+    # Evaluate IAM: a function may do only what its role allows. Clients with the access key `test` are root.
+    authorize: bool = True
     environment: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -100,8 +93,9 @@ class EmbeddedAws:
         with options.log_file.open("ab") as log:
             process = await asyncio.create_subprocess_exec(
                 str(python),
-                "-c",
-                _PROGRAM,
+                # Its directory must not be importable: modules beside it have names of common libraries.
+                "-P",
+                str(_PROGRAM),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=log,
                 stderr=log,
@@ -233,6 +227,7 @@ def _environment(options: Options) -> dict[str, str]:
         # Queue URLs carry this name; as an address it also makes S3 clients use path-style requests.
         "MINISTACK_HOST": HOST,
         "MINISTACK_REGION": REGION,
+        "AUTH": "true" if options.authorize else "false",
         "LOG_LEVEL": options.log_level,
         "PERSIST_STATE": persist,
         "S3_PERSIST": persist,
