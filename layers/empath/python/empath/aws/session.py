@@ -85,14 +85,13 @@ class AwsSession:
         client: DynamoDBClient = await self._client("dynamodb", READ_TIMEOUT)
         return client
 
-    async def _client(self, service: Any, read_timeout: float) -> Any:
+    async def _client(self, service: str, read_timeout: float) -> Any:
         async with self._opening:
             if service not in self._open:
-                self._open[service] = await self._exits.enter_async_context(
-                    self._session.create_client(
-                        service, config=config(read_timeout=read_timeout), **self._client_arguments
-                    )
-                )
+                # As Any: the stubs know 400 services by literal name, and each argument by its type.
+                create: Any = self._session.create_client
+                client = create(service, config=config(read_timeout=read_timeout), **self._client_arguments)
+                self._open[service] = await self._exits.enter_async_context(client)
         return self._open[service]
 
     async def close(self) -> None:

@@ -38,7 +38,7 @@ class MessageRecord(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     message_id: str
-    reverse_path: MailboxField | None
+    reverse_path: MailboxField | None = None
     spool_key: str
     size: int
     """Octets of the raw object, without `prepend`."""

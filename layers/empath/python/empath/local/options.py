@@ -1,0 +1,83 @@
+"""What the local stack can be told, by flags or by environment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from empath.local.errors import LocalStackError
+
+HOST = "127.0.0.1"
+DEFAULT_STATE_DIR = Path(".empath")
+
+PORTS = {
+    "smtp_port": ("EMPATH_SMTP_PORT", 2525),
+    "aws_port": ("EMPATH_AWS_PORT", 4566),
+    "inbox_port": ("EMPATH_INBOX_PORT", 2526),
+    "dns_port": ("EMPATH_DNS_PORT", 2553),
+}
+"""Field, environment variable, default."""
+
+
+@dataclass(frozen=True, slots=True)
+class LocalOptions:
+    """Where the local stack keeps its things and listens."""
+
+    state_dir: Path = DEFAULT_STATE_DIR
+    smtp_port: int = 2525
+    aws_port: int = 4566
+    inbox_port: int = 2526
+    dns_port: int = 2553
+    nameservers: str | None = None
+    """`host:port,...` that the functions ask instead of the built-in DNS server."""
+    mx_port: int | None = None
+    """The port that next hops listen on, instead of the inbox's."""
+    endpoint_url: str | None = None
+    """An AWS endpoint that already runs (LocalStack), instead of the embedded one."""
+
+    @classmethod
+    def from_environment(
+        cls, environ: Mapping[str, str], *, state_dir: Path | None = None, **flags: int | None
+    ) -> LocalOptions:
+        """Flags (fields named as here, None when not given) over environment over defaults.
+
+        Raises LocalStackError that names the variable or flag and says what it should hold.
+        """
+        chosen = state_dir or Path(environ.get("EMPATH_STATE_DIR") or DEFAULT_STATE_DIR)
+        ports: dict[str, int] = {}
+        for field, (variable, default) in PORTS.items():
+            flag = flags.get(field)
+            name = f"--{field.replace('_', '-')}" if flag is not None else variable
+            ports[field] = _port(name, flag if flag is not None else environ.get(variable) or default)
+        mx_port = environ.get("EMPATH_MX_PORT")
+        options = cls(
+            state_dir=chosen,
+            nameservers=environ.get("EMPATH_NAMESERVERS") or None,
+            mx_port=_port("EMPATH_MX_PORT", mx_port) if mx_port else None,
+            endpoint_url=environ.get("AWS_ENDPOINT_URL") or None,
+            **ports,
+        )
+        options.require_distinct_ports()
+        return options
+
+    def require_distinct_ports(self) -> None:
+        """Two listeners on one port would fail later, with less to say about it."""
+        taken: dict[int, str] = {}
+        for field, (variable, _) in PORTS.items():
+            port = getattr(self, field)
+            if port in taken:
+                raise LocalStackError(
+                    f"{variable} and {taken[port]} are both {port}", "give each its own port"
+                )
+            taken[port] = variable
+
+
+def _port(name: str, value: int | str) -> int:
+    try:
+        port = int(value)
+    except ValueError:
+        port = -1
+    if not 1 <= port <= 65_535:
+        raise LocalStackError(f"{name} is {value!r}", "it should be a port number from 1 to 65535")
+    return port
