@@ -38,17 +38,12 @@ def endpoint() -> Iterator[str]:
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def aws(endpoint: str) -> AsyncIterator[AwsSession]:
-    async with AwsSession() as session:
-        with pytest.MonkeyPatch.context() as environment:
-            environment.setenv("AWS_ENDPOINT_URL", endpoint)
-            environment.setenv("AWS_REGION", "us-east-1")
-            environment.setenv("AWS_DEFAULT_REGION", "us-east-1")
-            environment.setenv("AWS_ACCESS_KEY_ID", "test")
-            environment.setenv("AWS_SECRET_ACCESS_KEY", "test")
-            environment.delenv("AWS_PROFILE", raising=False)
-            await session.s3()
-            await session.sqs()
-            await session.dynamodb()
+    async with AwsSession(
+        endpoint_url=endpoint,
+        region_name="us-east-1",
+        aws_access_key_id="test",
+        aws_secret_access_key="test",
+    ) as session:
         yield session
 
 
