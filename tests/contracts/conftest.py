@@ -62,8 +62,7 @@ async def dynamodb(aws: AwsSession) -> DynamoDBClient:
     return await aws.dynamodb()
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def deliveries_table(dynamodb: DynamoDBClient) -> str:
+async def make_deliveries_table(dynamodb: DynamoDBClient) -> str:
     """The ledger's table as `infra/constructs/ledger.py` has it."""
     name = f"deliveries-{uuid.uuid4().hex}"
     await dynamodb.create_table(
@@ -98,6 +97,18 @@ async def deliveries_table(dynamodb: DynamoDBClient) -> str:
         ],
     )
     return name
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def deliveries_table(dynamodb: DynamoDBClient) -> str:
+    """One for all tests that look only at their own message."""
+    return await make_deliveries_table(dynamodb)
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def fresh_table(dynamodb: DynamoDBClient) -> str:
+    """An empty one."""
+    return await make_deliveries_table(dynamodb)
 
 
 @pytest_asyncio.fixture(loop_scope="session")
