@@ -27,9 +27,10 @@ HOST = "mx.example.test"
 class World(Protocol):
     """A dialer, and a next hop that can be told what to do."""
 
-    dialer: Dialer
-    port: int
-
+    @property
+    def dialer(self) -> Dialer: ...
+    @property
+    def port(self) -> int: ...
     def greet_with(self, reply: str) -> None: ...
     def answer(self, recipient: str, reply: str) -> None: ...
     def vanish_after_the_final_dot(self) -> None: ...
@@ -87,7 +88,7 @@ async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
         yield MemoryWorld(ScriptedDialer())
         return
     async with SmtpSink() as sink:
-        yield SocketWorld(SmtpDialer("relay.example.test"), sink)  # type: ignore[misc]
+        yield SocketWorld(SmtpDialer("relay.example.test"), sink)
 
 
 def endpoint(world: World, address: str = "127.0.0.1") -> Endpoint:

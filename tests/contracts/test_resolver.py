@@ -54,9 +54,9 @@ async def test_names_have_no_case(resolver: Resolver) -> None:
 
 async def test_cnames_are_followed(resolver: Resolver) -> None:
     assert len(await resolver.mail_exchangers("alias.test")) == 2
-    assert await resolver.addresses("hostalias.test") == [
+    assert set(await resolver.addresses("hostalias.test")) == {
         *map(ip_address, ("192.0.2.1", "192.0.2.2", "2001:db8::1"))
-    ]
+    }
 
 
 async def test_a_null_mx_is_the_root(resolver: Resolver) -> None:

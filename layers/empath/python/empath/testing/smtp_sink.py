@@ -150,7 +150,7 @@ class SmtpSink:
                 recipients=tuple(session.recipients),
                 parameters=session.parameters,
                 content=content,
-                accepted=act is None or _is_positive(act),
+                accepted=act is None or _class_of(act) == "2",
             )
         )
         return act
@@ -266,10 +266,10 @@ class _Conversation:
         raise _Over
 
     async def _answer(self, stage: str, argument: str, usual: str) -> bool:
-        """Do what the script says, or the usual; True when it was a positive reply."""
+        """Do what the script says, or the usual; True when the reply was of the usual class."""
         act = await self.sink.act(stage, argument, self.session) or Act(usual)
         await self._do(act)
-        return _is_positive(act)
+        return _class_of(act) == usual[0]
 
     async def _do(self, act: Act) -> None:
         if act.delay:
@@ -324,8 +324,9 @@ class _Conversation:
 _VERBS = frozenset({"EHLO", "HELO", "STARTTLS", "MAIL", "RCPT", "DATA", "RSET", "NOOP", "QUIT"})
 
 
-def _is_positive(act: Act) -> bool:
-    return act.say[:1] in ("2", "3", b"2", b"3")
+def _class_of(act: Act) -> str:
+    """The first digit of the reply."""
+    return (act.say if isinstance(act.say, str) else act.say[:1].decode("latin-1"))[:1]
 
 
 def _lines(reply: str) -> bytes:
