@@ -6,13 +6,12 @@ the target and this file, so nothing is built twice. Data that no function reads
 weight of botocore, and a cold start pays for weight.
 """
 
-import compileall
 import functools
 import hashlib
-import py_compile
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import aws_cdk as cdk
@@ -25,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "layers/dependencies/lambda.lock"
 LIBRARY = ROOT / "layers/empath"
 
-# Bytecode is the reader's business, never an asset's: it would change the hash from run to run.
+# What Python leaves beside the sources is no part of an asset; layers get bytecode of their own.
 BYTECODE = ["**/__pycache__", "**/*.pyc"]
 # Rooms of the library that no function imports.
 NOT_IN_FUNCTIONS = ("control", "local", "testing", "ingress")
@@ -41,22 +40,24 @@ def function_code(name: str) -> lambda_.Code:
     return lambda_.Code.from_asset(str(ROOT / "functions" / name), exclude=BYTECODE)
 
 
-def library_code() -> lambda_.Code:
+def library_code(settings: Settings) -> lambda_.Code:
     """The library as a layer, without the rooms that functions never enter."""
-    rooms = [f"python/empath/{room}" for room in NOT_IN_FUNCTIONS]
-    return lambda_.Code.from_asset(str(LIBRARY), exclude=[*BYTECODE, *rooms])
+    target = Target.of(settings)
+    hashed = target.fingerprint(*library_files())
+    return _built(LIBRARY, hashed, lambda output: build_library(target, output))
 
 
 def dependencies_code(settings: Settings) -> lambda_.Code:
     """Third-party packages as a layer for the place where the functions will run."""
     target = Target.of(settings)
-    return lambda_.Code.from_asset(
-        str(LOCK.parent),
-        asset_hash_type=cdk.AssetHashType.CUSTOM,
-        asset_hash=target.fingerprint(),
-        bundling=cdk.BundlingOptions(
-            image=cdk.DockerImage.from_registry("scratch"), local=_LocalBundling(target)
-        ),
+    return _built(LOCK.parent, target.fingerprint(LOCK), lambda output: build_dependencies(target, output))
+
+
+def library_files() -> list[Path]:
+    """The modules of the library that functions may import."""
+    package = LIBRARY / "python/empath"
+    return sorted(
+        path for path in package.rglob("*.py") if path.relative_to(package).parts[0] not in NOT_IN_FUNCTIONS
     )
 
 
@@ -82,14 +83,23 @@ class Target:
         found = shutil.which(f"python{self.python}")
         return found if found and _version_of(found) == self.python else None
 
-    def fingerprint(self) -> str:
-        """What decides the layer's content, as a hash."""
-        parts = (
-            LOCK.read_bytes(),
-            Path(__file__).read_bytes(),
-            f"{self.python} {self.platform or sys.platform} {bool(self.compiler())}".encode(),
-        )
-        return hashlib.sha256(b"\0".join(parts)).hexdigest()
+    def fingerprint(self, *files: Path) -> str:
+        """A hash of what decides a layer's content: its files, this module and the target."""
+        digest = hashlib.sha256(f"{self.python} {self.platform or sys.platform}".encode())
+        digest.update(f"{bool(self.compiler())}".encode())
+        for path in (Path(__file__), *files):
+            digest.update(f"\0{path.relative_to(ROOT)}\0".encode())
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+        return digest.hexdigest()
+
+
+def build_library(target: Target, output: Path) -> None:
+    """Copy the library's modules into `output`/python, with bytecode for the target."""
+    for path in library_files():
+        copy = output / path.relative_to(LIBRARY)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, copy)
+    _compile(target, output)
 
 
 def build_dependencies(target: Target, output: Path) -> None:
@@ -112,8 +122,7 @@ def build_dependencies(target: Target, output: Path) -> None:
     if done.returncode:
         raise BundlingError(f"the layer of dependencies could not be built:\n{done.stderr.strip()}")
     trim(packages)
-    if compiler := target.compiler():
-        _compile(compiler, packages)
+    _compile(target, output)
 
 
 class BundlingError(RuntimeError):
@@ -134,16 +143,15 @@ def trim(packages: Path) -> None:
             path.unlink()
 
 
-def _compile(interpreter: str, packages: Path) -> None:
+def _compile(target: Target, output: Path) -> None:
     # A layer is read-only in Lambda, so without bytecode every cold start compiles every module anew.
     # Unchecked hashes, because archives do not keep the time stamps that Python compares by default.
-    if interpreter == sys.executable:
-        compileall.compile_dir(
-            packages, quiet=2, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH
-        )
+    interpreter = target.compiler()
+    if interpreter is None:
         return
-    command = [interpreter, "-m", "compileall", "-qq", "--invalidation-mode", "unchecked-hash"]
-    subprocess.run([*command, str(packages)], check=False)  # noqa: S603
+    command = [interpreter, "-m", "compileall", "-qq", "-s", str(output), "-p", "/opt"]
+    command += ["--invalidation-mode", "unchecked-hash", str(output)]
+    subprocess.run(command, check=False)  # noqa: S603
 
 
 @functools.cache
@@ -159,11 +167,25 @@ def _uv() -> str:
     return str(beside) if beside.exists() else "uv"
 
 
+def _built(source: Path, hashed: str, build: Callable[[Path], None]) -> lambda_.Code:
+    return lambda_.Code.from_asset(
+        str(source),
+        exclude=BYTECODE,
+        asset_hash_type=cdk.AssetHashType.CUSTOM,
+        asset_hash=hashed,
+        bundling=cdk.BundlingOptions(
+            # Never used: the local bundling always succeeds or raises.
+            image=cdk.DockerImage.from_registry("scratch"),
+            local=_LocalBundling(build),
+        ),
+    )
+
+
 @jsii.implements(cdk.ILocalBundling)
 class _LocalBundling:
-    def __init__(self, target: Target) -> None:
-        self._target = target
+    def __init__(self, build: Callable[[Path], None]) -> None:
+        self._build = build
 
     def try_bundle(self, output_dir: str, options: cdk.BundlingOptions | None = None, **_: object) -> bool:
-        build_dependencies(self._target, Path(output_dir))
+        self._build(Path(output_dir))
         return True

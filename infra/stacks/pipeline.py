@@ -123,7 +123,7 @@ class Pipeline(cdk.Stack):
             self,
             "Library",
             description="Empath: the library",
-            code=packaging.library_code(),
+            code=packaging.library_code(self._settings),
             compatible_runtimes=[runtime],
         )
         return [dependencies, library]

@@ -16,23 +16,27 @@ from tests.infra.conftest import ROOT, Synthesised
 LIBRARY = ROOT / "layers/empath/python/empath"
 
 
+LOCAL = packaging.Target.of(Settings.from_context({"profile": "local"}))
+
+
 @pytest.fixture(scope="session")
 def layer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The layer of dependencies for this machine, really built."""
     output = tmp_path_factory.mktemp("layer")
-    packaging.build_dependencies(packaging.Target.of(Settings.from_context({"profile": "local"})), output)
+    packaging.build_dependencies(LOCAL, output)
     return output / "python"
 
 
-def test_the_library_layer_holds_only_rooms_that_functions_enter(aws: Synthesised) -> None:
-    library = next(path for path in _asset_roots(aws) if (path / "python/empath").is_dir())
+def test_the_library_layer_holds_only_rooms_that_functions_enter(tmp_path: Path) -> None:
+    library = tmp_path
+    packaging.build_library(LOCAL, library)
     rooms = {path.name for path in (library / "python/empath").iterdir()}
     assert not rooms & {"control", "local", "testing", "ingress"}
     assert {"domain", "ports"} <= rooms
     assert [path.name for path in library.iterdir()] == ["python"]
 
 
-def test_no_asset_carries_bytecode(aws: Synthesised) -> None:
+def test_no_source_asset_carries_bytecode(aws: Synthesised) -> None:
     for root in _asset_roots(aws):
         assert not [path for path in root.rglob("*") if path.suffix == ".pyc" or path.name == "__pycache__"]
 
@@ -101,13 +105,13 @@ def test_bytecode_of_the_layer_survives_an_archive(layer: Path) -> None:
 
 def test_the_asset_changes_with_the_lock_and_the_target_only() -> None:
     prints = {
-        packaging.Target("3.13", "aarch64-manylinux_2_28").fingerprint(),
-        packaging.Target("3.13", "x86_64-manylinux_2_28").fingerprint(),
-        packaging.Target("3.12", "x86_64-manylinux_2_28").fingerprint(),
-        packaging.Target("3.11", None).fingerprint(),
+        packaging.Target("3.13", "aarch64-manylinux_2_28").fingerprint(packaging.LOCK),
+        packaging.Target("3.13", "x86_64-manylinux_2_28").fingerprint(packaging.LOCK),
+        packaging.Target("3.12", "x86_64-manylinux_2_28").fingerprint(packaging.LOCK),
+        packaging.Target("3.11", None).fingerprint(packaging.LOCK),
     }
     assert len(prints) == 4
-    again = packaging.Target("3.13", "aarch64-manylinux_2_28").fingerprint()
+    again = packaging.Target("3.13", "aarch64-manylinux_2_28").fingerprint(packaging.LOCK)
     assert again in prints
 
 
@@ -124,10 +128,7 @@ def test_every_door_has_its_own_directory() -> None:
 def _asset_roots(synthesised: Synthesised) -> Iterator[Path]:
     for asset in synthesised.assets["files"].values():
         if asset["source"]["packaging"] == "zip":
-            path = synthesised.outdir / asset["source"]["path"]
-            # Without bundling the layer of dependencies is its own source: the lock.
-            if not (path / "lambda.lock").exists():
-                yield path
+            yield synthesised.outdir / asset["source"]["path"]
 
 
 def _locked() -> set[str]:
