@@ -32,7 +32,11 @@ class Services:
     def of(
         cls, settings: IngressSettings, acceptance: Acceptance, clock: Clock, ids: IdSource, metrics: Metrics
     ) -> Services:
-        limits = Limits(max_size=settings.max_size, max_recipients=settings.max_recipients)
+        limits = Limits(
+            max_size=settings.max_size,
+            max_recipients=settings.max_recipients,
+            max_errors=settings.max_errors,
+        )
         return cls(
             settings=settings,
             acceptance=acceptance,

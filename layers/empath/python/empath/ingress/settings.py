@@ -49,6 +49,7 @@ class IngressSettings:
 
     max_size: int = 50 * MIB
     max_recipients: int = 1000
+    max_errors: int = 20
     max_connections: int = 5000
     max_connections_per_client: int = 200
     """Postfix allows 50 of 100 processes; a session here costs no process. Behind a load balancer that

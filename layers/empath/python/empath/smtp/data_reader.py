@@ -60,6 +60,6 @@ class DataReader:
 
 def _held_back(data: bytes) -> int:
     """How long the longest end of `data` is that may begin CRLF.CRLF."""
-    if data[-1] not in b"\r\n.":
+    if not data or data[-1] not in b"\r\n.":
         return 0
     return next((len(held) for held in _HELD if data.endswith(held)), 0)
