@@ -1,0 +1,146 @@
+"""The commands: read the command line, call a plain function, print what it says."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from empath.control import documents, queue_reading, render, sending
+from empath.control.errors import FAILED, BadUsage
+from empath.control.local_commands import local
+from empath.control.target import DEFAULT_STATE_DIR, find_local, find_target
+from empath.domain.records import DeliveryRecord, MessageRecord
+from empath.ports import Listed
+
+SETTINGS: dict[str, Any] = {"no_args_is_help": True, "pretty_exceptions_enable": False}
+
+app = typer.Typer(help="Look after an Empath mail relay.", add_completion=False, **SETTINGS)
+queue = typer.Typer(help="What waits, what failed, and why.", **SETTINGS)
+app.add_typer(queue, name="queue")
+app.add_typer(local, name="local")
+
+StateDir = Annotated[
+    Path,
+    typer.Option(
+        envvar="EMPATH_STATE_DIR", help="Where the local stack keeps its things; else AWS is asked."
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON (fields: docs/empathctl.md).")]
+
+
+@app.callback()
+def main(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks (also after a command).")] = False,
+) -> None:
+    """Handled where the command ends, see `__main__`."""
+
+
+@app.command()
+def send(
+    sender: Annotated[str, typer.Option("--from", help="Reverse-path; '<>' is the null one.")],
+    to: Annotated[list[str], typer.Option("--to", help="A recipient; may be given several times.")],
+    file: Annotated[
+        Path | None,
+        typer.Option(help="The message as it is; only bare LF line ends become CRLF, and that is said."),
+    ] = None,
+    server: Annotated[
+        str | None, typer.Option(help="host:port; without it the local stack's, or 127.0.0.1:2525.")
+    ] = None,
+    subject: Annotated[str, typer.Option(help="Of the small message that is made without --file.")] = "Hello",
+    text: Annotated[str, typer.Option(help="Its text.")] = "Hello from empathctl.",
+    state_dir: StateDir = DEFAULT_STATE_DIR,
+    as_json: AsJson = False,
+) -> None:
+    """Send a message over SMTP. Exits with 1 when the message or any recipient is refused."""
+    reverse_path = sending.read_sender(sender)
+    recipients = [sending.read_address("--to", address) for address in to]
+    if file is None:
+        content, changed = sending.small_message(reverse_path, recipients, subject, text), None
+    else:
+        content, changed = sending.transport_form(_read(file))
+    if server is None:
+        stack = find_local(state_dir)
+        server = (stack.smtp if stack else None) or sending.DEFAULT_SERVER
+    receipt = sending.send(server, reverse_path, recipients, content)
+    if as_json:
+        _print_json(documents.receipt_document(receipt, changed))
+    else:
+        render.show_receipt(_console(), receipt, changed)
+    if not receipt.is_complete:
+        raise typer.Exit(FAILED)
+
+
+@queue.command("list")
+def list_(
+    status: Annotated[
+        list[str] | None, typer.Option(help="deferred, held, failed or expired; several times; default all.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Deliveries shown at most.")] = 100,
+    state_dir: StateDir = DEFAULT_STATE_DIR,
+    as_json: AsJson = False,
+) -> None:
+    """Deliveries that are not simply on their way, and how deep the queues are."""
+    statuses = queue_reading.read_statuses(status or [])
+    target = find_target(state_dir)
+
+    async def read() -> tuple[list[Listed], bool]:
+        async with target.ledger() as ledger:
+            return await queue_reading.list_deliveries(ledger, statuses, limit)
+
+    rows, has_more = asyncio.run(read())
+    depths = queue_reading.read_depths(target)
+    if as_json:
+        _print_json(documents.listing_document(rows, depths, has_more=has_more))
+    else:
+        render.show_listing(_console(), rows, depths, has_more=has_more, now=datetime.now(UTC))
+
+
+@queue.command()
+def view(
+    message_id: Annotated[
+        str, typer.Argument(metavar="ID", help="The message id, as the 250 reply said it.")
+    ],
+    state_dir: StateDir = DEFAULT_STATE_DIR,
+    as_json: AsJson = False,
+) -> None:
+    """One message: every recipient, every attempt, and what comes next."""
+    wanted = queue_reading.read_message_id(message_id)
+    target = find_target(state_dir)
+
+    async def read() -> tuple[MessageRecord | None, Sequence[DeliveryRecord]]:
+        async with target.ledger() as ledger:
+            return await queue_reading.message_and_deliveries(ledger, wanted)
+
+    message, deliveries = asyncio.run(read())
+    now = datetime.now(UTC)
+    if as_json:
+        _print_json(documents.message_document(wanted, message, deliveries, now))
+    else:
+        render.show_message(_console(), wanted, message, deliveries, now)
+
+
+def _console() -> Console:
+    # Where nobody looks (a pipe, a file) lines are not cut at 80 columns.
+    console = Console(highlight=False, soft_wrap=True)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = 250
+    return console
+
+
+def _print_json(document: documents.Document) -> None:
+    typer.echo(json.dumps(document, indent=2))
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise BadUsage(f"--file {file}: {error.strerror}") from None

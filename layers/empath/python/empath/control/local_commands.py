@@ -1,0 +1,132 @@
+"""`empathctl local`: the whole relay on this machine. The work is in `empath.local`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from empath.control.errors import FAILED, BadUsage, ControlError
+from empath.control.target import DEFAULT_STATE_DIR
+
+if TYPE_CHECKING:
+    from empath.local.state import RunningStack
+
+FUNCTIONS = ("resolve", "deliver", "retry", "dsn", "journal")
+
+local = typer.Typer(
+    help="The whole relay on this machine.", no_args_is_help=True, pretty_exceptions_enable=False
+)
+
+StateDir = Annotated[Path, typer.Option(envvar="EMPATH_STATE_DIR", help="Where the stack keeps its things.")]
+
+
+def _port(flag: str, what: str) -> typer.models.OptionInfo:
+    option: typer.models.OptionInfo = typer.Option(flag, min=1, max=65_535, help=what)
+    return option
+
+
+@local.command()
+def up(
+    state_dir: StateDir = DEFAULT_STATE_DIR,
+    smtp_port: Annotated[int | None, _port("--smtp-port", "SMTP (EMPATH_SMTP_PORT, 2525).")] = None,
+    aws_port: Annotated[int | None, _port("--aws-port", "AWS (EMPATH_AWS_PORT, 4566).")] = None,
+    inbox_port: Annotated[int | None, _port("--inbox-port", "Inbox (EMPATH_INBOX_PORT, 2526).")] = None,
+    dns_port: Annotated[int | None, _port("--dns-port", "DNS (EMPATH_DNS_PORT, 2553).")] = None,
+) -> None:
+    """Start everything and hold it until Ctrl-C."""
+    from empath.local.errors import LocalStackError
+    from empath.local.options import LocalOptions
+    from empath.local.stack import run_until_stopped
+
+    console = Console(highlight=False, soft_wrap=True)
+
+    def tell(line: str) -> None:
+        console.print(line, markup=False)
+
+    try:
+        options = LocalOptions.from_environment(
+            os.environ,
+            state_dir=state_dir,
+            smtp_port=smtp_port,
+            aws_port=aws_port,
+            inbox_port=inbox_port,
+            dns_port=dns_port,
+        )
+    except LocalStackError as error:
+        raise BadUsage(error.problem, error.remedy) from None
+
+    try:
+        asyncio.run(
+            run_until_stopped(options, tell, lambda stack: _announce(console, state_dir, stack.running))
+        )
+    except LocalStackError as error:
+        raise ControlError(error.problem, error.remedy) from error
+
+
+@local.command()
+def status(state_dir: StateDir = DEFAULT_STATE_DIR) -> None:
+    """The addresses of the running local stack. Exits with 1 when none runs."""
+    running = _running(state_dir)
+    if running is None:
+        Console().print(f"no local stack runs in {state_dir}", markup=False, soft_wrap=True)
+        raise typer.Exit(FAILED)
+    _show(Console(highlight=False, soft_wrap=True), state_dir, running)
+
+
+@local.command()
+def down(state_dir: StateDir = DEFAULT_STATE_DIR) -> None:
+    """Stop the local stack; success, too, when none runs."""
+    from empath.local.errors import LocalStackError
+    from empath.local.stack import take_down
+
+    try:
+        stopped = asyncio.run(take_down(state_dir))
+    except LocalStackError as error:
+        raise ControlError(error.problem, error.remedy) from None
+    words = "stopped" if stopped else f"no local stack runs in {state_dir}"
+    Console().print(words, markup=False, soft_wrap=True)
+
+
+@local.command()
+def invoke(
+    function: Annotated[str, typer.Argument(help=f"One of {', '.join(FUNCTIONS)}.")],
+    event: Annotated[Path, typer.Argument(help="A file with the event, such as those in events/.")],
+    state_dir: StateDir = DEFAULT_STATE_DIR,
+) -> None:
+    """Hand an event to a function of the local stack and print what it returns."""
+    if function not in FUNCTIONS:
+        raise BadUsage(f"there is no function {function!r}", f"use one of {', '.join(FUNCTIONS)}")
+    raise ControlError("`local invoke` is not built yet")
+
+
+def _running(state_dir: Path) -> RunningStack | None:
+    from empath.local.errors import LocalStackError
+    from empath.local.state import read_state
+
+    try:
+        running = read_state(state_dir)
+    except LocalStackError as error:
+        raise ControlError(error.problem, error.remedy) from None
+    return running if running is not None and running.is_alive() else None
+
+
+def _announce(console: Console, state_dir: Path, running: RunningStack) -> None:
+    _show(console, state_dir, running)
+    console.print("empath: ready")
+
+
+def _show(console: Console, state_dir: Path, running: RunningStack) -> None:
+    table = Table(box=None, show_header=False)
+    table.add_row("SMTP, send mail here", running.smtp)
+    table.add_row("inbox, plays the Internet", running.inbox)
+    table.add_row("mail that arrived", f"{state_dir / 'inbox'}/<domain>/")
+    table.add_row("DNS of that Internet", running.dns)
+    table.add_row("AWS", running.endpoint_url)
+    table.add_row("logs", str(state_dir))
+    console.print(table)

@@ -1,0 +1,151 @@
+"""The same for a person: tables and paragraphs, nothing that a terminal could take for a command."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import datetime
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from empath.control.queue_reading import Depth
+from empath.control.sending import Receipt
+from empath.control.story import next_of, told_attempt
+from empath.domain.delivery_state import State
+from empath.domain.records import DeliveryRecord, MessageRecord
+from empath.ports import Listed
+
+_STYLES = {
+    State.SENT: "green",
+    State.DEFERRED: "yellow",
+    State.QUEUED: "cyan",
+    State.HELD: "magenta",
+    State.FAILED: "red",
+    State.EXPIRED: "red",
+    State.CANCELLED: "dim",
+}
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def show_listing(
+    console: Console, rows: Sequence[Listed], depths: Sequence[Depth], *, has_more: bool, now: datetime
+) -> None:
+    if rows:
+        table = Table("message", "delivery", "status", "attempt", "due or since", "reason", box=None)
+        for row in rows:
+            table.add_row(
+                row.key.message_id,
+                _text(row.key.delivery.removeprefix("delivery#")),
+                _state(row.status),
+                str(row.attempt),
+                _moment(row.at, now),
+                _text(row.reason or ""),
+            )
+        console.print(table)
+        if has_more:
+            console.print("... and more; see --limit")
+    else:
+        console.print("No delivery is deferred, held, failed or expired, as far as was asked.")
+    if depths:
+        table = Table("queue", "waiting", "in work", "delayed", "dead letters", box=None)
+        dead = {depth.queue: depth for depth in depths if depth.is_dead}
+        for depth in depths:
+            if not depth.is_dead:
+                letters = (
+                    dead[depth.queue].visible + dead[depth.queue].in_flight if depth.queue in dead else 0
+                )
+                table.add_row(
+                    depth.queue.value,
+                    str(depth.visible),
+                    str(depth.in_flight),
+                    str(depth.delayed),
+                    str(letters),
+                )
+        console.print()
+        console.print(table)
+
+
+def show_message(
+    console: Console,
+    message_id: str,
+    message: MessageRecord | None,
+    deliveries: Sequence[DeliveryRecord],
+    now: datetime,
+) -> None:
+    console.print(Text.assemble("message ", (message_id, "bold")))
+    if message is not None:
+        sender = "<> (null reverse-path)" if message.reverse_path is None else str(message.reverse_path)
+        console.print(_text(f"  from      {sender}"))
+        console.print(f"  received  {_moment(message.received_at, now)}")
+        if message.source.client:
+            console.print(_text(f"  client    {message.source.client} (HELO {message.source.helo or '-'})"))
+        if message.source.report_of:
+            console.print(_text(f"  report of {message.source.report_of}"))
+        console.print(f"  size      {message.size} octets")
+        console.print(f"  settled   {len(message.settled)} of {message.deliveries} deliveries")
+    for record in deliveries:
+        _show_delivery(console, record, now)
+
+
+def _show_delivery(console: Console, record: DeliveryRecord, now: datetime) -> None:
+    console.print()
+    console.print(
+        Text.assemble(_text(record.delivery.removeprefix("delivery#"), "bold"), "  ", _state(record.status))
+    )
+    recipients = Table("recipient", "state", "reply", "next hop", box=None)
+    for address, recipient in sorted(record.recipients.items()):
+        recipients.add_row(
+            _text(address),
+            _state(recipient.state),
+            _text(str(recipient.reply or "")),
+            _text(recipient.next_hop or ""),
+        )
+    console.print(recipients)
+    for attempt in record.attempts:
+        took = "" if attempt.duration is None else f" in {attempt.duration:.1f} s"
+        where = f" to {attempt.next_hop}" if attempt.next_hop else ""
+        tls = f" over {attempt.tls}" if attempt.tls else ""
+        line = f"  attempt {attempt.attempt} at {_moment(attempt.started, now)}{took}{where}{tls}: "
+        console.print(_text(line + told_attempt(attempt, record, now)))
+    for event, state in sorted(record.reports.items()):
+        console.print(_text(f"  report {event}: {state}"))
+    following = next_of(record, now)
+    when = "" if following.at is None else f", {_moment(following.at, now)}"
+    console.print(_text(f"  next: {following.text}{when}"))
+    if following.step == "attempt":
+        console.print(f"  given up at {_moment(record.expires, now)}")
+
+
+def show_receipt(console: Console, receipt: Receipt, changed: str | None) -> None:
+    if changed:
+        console.print(f"note: {changed}; nothing else was changed")
+    for address, answer in receipt.recipients:
+        style = "green" if answer.is_positive else "red"
+        console.print(_text(f"{address}: {answer}", style))
+    verdict = "accepted" if receipt.final.is_positive else "refused"
+    console.print(_text(f"{verdict} by {receipt.server}: {receipt.final}"))
+
+
+def _state(state: State) -> Text:
+    return Text(state.value, style=_STYLES[state])
+
+
+def _text(text: str, style: str = "") -> Text:
+    """Strangers' words as they are: no markup, no control characters."""
+    return Text(_UNPRINTABLE.sub(" ", text), style=style)
+
+
+def _moment(instant: datetime, now: datetime) -> str:
+    """`2026-03-01 12:00:05 UTC (in 3 min)`."""
+    seconds = (instant - now).total_seconds()
+    distance = _distance(abs(seconds))
+    return f"{instant:%Y-%m-%d %H:%M:%S} UTC ({f'in {distance}' if seconds > 0 else f'{distance} ago'})"
+
+
+def _distance(seconds: float) -> str:
+    for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size * 2:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"

@@ -1,0 +1,52 @@
+"""What comes next for a delivery, and when, told from its record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from empath.domain.delivery_state import State
+from empath.domain.records import Attempt, DeliveryRecord
+
+NextStep = Literal["attempt_running", "attempt", "release", "report", "nothing"]
+
+
+@dataclass(frozen=True, slots=True)
+class Next:
+    """`at` is when it is due; None when that depends on somebody, or nothing comes."""
+
+    step: NextStep
+    at: datetime | None
+    text: str
+
+
+def next_of(record: DeliveryRecord, now: datetime) -> Next:
+    """The next thing that will happen to this delivery as things stand."""
+    if record.lease is not None and record.lease.until > now:
+        return Next("attempt_running", None, f"attempt {record.attempt} is under way")
+    match record.status:
+        case State.QUEUED:
+            return Next("attempt", record.job_at, f"attempt {record.attempt}, when a worker is free")
+        case State.DEFERRED:
+            last = record.next_attempt_at is not None and record.next_attempt_at >= record.expires
+            which = "the last attempt" if last else f"attempt {record.attempt}"
+            return Next("attempt", record.next_attempt_at, which)
+        case State.HELD:
+            return Next("release", None, "nothing until somebody releases it")
+    if record.owes_reports:
+        return Next("report", None, "a report to the sender")
+    return Next("nothing", None, "nothing: it is settled")
+
+
+def told_attempt(attempt: Attempt, record: DeliveryRecord, now: datetime) -> str:
+    """How an attempt ended, in a few words."""
+    if attempt.duration is None:
+        running = record.lease is not None and record.lease.until > now
+        if running and attempt is record.attempts[-1]:
+            return "under way"
+        return "no record: its worker died, and the message may have been sent"
+    words = str(attempt.reply) if attempt.reply is not None else "no reply"
+    if attempt.reason is not None:
+        words = f"{words} ({attempt.reason.value})"
+    return f"{words}, and the message may have been sent" if attempt.ambiguous else words

@@ -1,0 +1,138 @@
+"""Which deployment a command talks to: the local stack of a state directory, else AWS.
+
+A `<state-dir>/stack.json` that a local stack left there names it. Without one, AWS is asked as its SDKs
+usually are (AWS_PROFILE, AWS_REGION, ...), and the names come from the outputs of the deployed stacks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from empath.control.errors import ControlError
+
+if TYPE_CHECKING:
+    from empath.ports import Ledger
+    from empath.ports.queue import QueueName
+
+DEFAULT_STATE_DIR = Path(".empath")
+STORAGE_STACK = "EmpathStorage"
+PIPELINE_STACK = "EmpathPipeline"
+STACKS = (STORAGE_STACK, PIPELINE_STACK)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A deployment: the outputs of its stacks, and how to reach it."""
+
+    description: str
+    outputs: Mapping[str, str]
+    client_arguments: Mapping[str, str] = field(default_factory=dict)
+    """For every AWS client: empty where the environment says it all."""
+    smtp: str | None = None
+    """`host:port` of the ingress, where it is known."""
+
+    def output(self, name: str) -> str:
+        """Raises ControlError when the deployed stacks have no such output."""
+        try:
+            return self.outputs[name]
+        except KeyError:
+            raise ControlError(
+                f"{self.description} has no output {name}", "deploy this version of the stacks"
+            ) from None
+
+    @asynccontextmanager
+    async def ledger(self) -> AsyncIterator[Ledger]:
+        """Raises ControlError or LedgerTrouble."""
+        from empath.aws.ledger import DynamoLedger
+        from empath.aws.session import AwsSession
+
+        table = self.output("DeliveriesTable")
+        async with AwsSession(None, **self.client_arguments) as session:
+            yield DynamoLedger(await session.dynamodb(), table)
+
+    def queue_urls(self) -> dict[tuple[QueueName, bool], str]:
+        """URLs by queue and whether it is the dead-letter one; those that the outputs have."""
+        from empath.ports.queue import QueueName
+
+        return {
+            (queue, is_dead): self.outputs[name]
+            for queue in QueueName
+            for is_dead in (False, True)
+            if (name := f"{queue.value.capitalize()}{'DeadLetter' if is_dead else ''}QueueUrl")
+            in self.outputs
+        }
+
+
+def find_target(state_dir: Path) -> Target:
+    """Raises ControlError when nothing can be found, saying where was looked."""
+    return find_local(state_dir) or _find_aws(state_dir)
+
+
+def find_local(state_dir: Path) -> Target | None:
+    """The local stack of `state_dir`; None when there was never one, ControlError when it runs no more."""
+    from empath.local.errors import LocalStackError
+    from empath.local.state import read_state, state_file
+
+    try:
+        running = read_state(state_dir)
+    except LocalStackError as error:
+        raise ControlError(error.problem, error.remedy) from None
+    if running is None:
+        return None
+    if not running.is_alive():
+        raise ControlError(
+            f"the local stack of {state_dir} was killed and runs no more",
+            f"start it with `make run`, or remove {state_file(state_dir)} to talk to AWS",
+        )
+    return Target(
+        description=f"the local stack of {state_dir}",
+        outputs=running.outputs,
+        client_arguments={
+            "endpoint_url": running.endpoint_url,
+            "region_name": running.region,
+            "aws_access_key_id": "test",
+            "aws_secret_access_key": "test",  # what every emulator takes
+        },
+        smtp=running.smtp,
+    )
+
+
+def _find_aws(state_dir: Path) -> Target:
+    import boto3
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    nothing_local = f"no local stack runs in {state_dir}"
+    try:
+        session = boto3.session.Session()
+        if session.region_name is None:
+            raise ControlError(
+                f"{nothing_local}, and no AWS region is set",
+                "start the local stack with `make run`, or set AWS_REGION (and AWS_PROFILE)",
+            )
+        client = session.client("cloudformation")
+        outputs: dict[str, str] = {}
+        missing = []
+        for stack in STACKS:
+            try:
+                (described,) = client.describe_stacks(StackName=stack)["Stacks"]
+            except ClientError as error:
+                if "does not exist" not in str(error):
+                    raise
+                missing.append(stack)
+                continue
+            outputs |= {entry["OutputKey"]: entry["OutputValue"] for entry in described.get("Outputs", [])}
+    except (BotoCoreError, ClientError) as error:
+        raise ControlError(
+            f"{nothing_local}, and AWS does not answer: {error}",
+            "start the local stack with `make run`, or check AWS_PROFILE and your credentials",
+        ) from error
+    if STORAGE_STACK in missing:
+        raise ControlError(
+            f"{nothing_local}, and AWS has no stack {STORAGE_STACK} in {session.region_name}",
+            "start the local stack with `make run`, or deploy with `cdk deploy --all`",
+        )
+    return Target(description=f"AWS in {session.region_name}", outputs=outputs)
