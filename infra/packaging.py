@@ -1,7 +1,7 @@
 """Function code and layers as assets, built at synth without Docker.
 
 Third-party wheels come from `layers/dependencies/lambda.lock` (hash-pinned) for the platform where the
-functions will run: Lambda's, or the local interpreter for the embedded AWS. The asset's hash covers the lock,
+functions will run: Lambda's, or the local interpreter for the embedded AWS. A layer's hash covers its sources,
 the target and this file, so nothing is built twice. Data that no function reads is trimmed: it is most of the
 weight of botocore, and a cold start pays for weight.
 """
@@ -54,10 +54,14 @@ def dependencies_code(settings: Settings) -> lambda_.Code:
 
 
 def library_files() -> list[Path]:
-    """The modules of the library that functions may import."""
+    """The files of the library that functions may use."""
     package = LIBRARY / "python/empath"
     return sorted(
-        path for path in package.rglob("*.py") if path.relative_to(package).parts[0] not in NOT_IN_FUNCTIONS
+        path
+        for path in package.rglob("*")
+        if path.is_file()
+        and path.suffix != ".pyc"
+        and path.relative_to(package).parts[0] not in NOT_IN_FUNCTIONS
     )
 
 
@@ -94,7 +98,7 @@ class Target:
 
 
 def build_library(target: Target, output: Path) -> None:
-    """Copy the library's modules into `output`/python, with bytecode for the target."""
+    """Copy the library into `output`/python, with bytecode for the target."""
     for path in library_files():
         copy = output / path.relative_to(LIBRARY)
         copy.parent.mkdir(parents=True, exist_ok=True)
