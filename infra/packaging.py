@@ -1,9 +1,9 @@
 """Function code and layers as assets, built at synth without Docker.
 
 Third-party wheels come from `layers/dependencies/lambda.lock` (hash-pinned) for the platform where the
-functions will run: Lambda's, or the local interpreter for the embedded AWS. A layer's hash covers its sources,
-the target and this file, so nothing is built twice. Data that no function reads is trimmed: it is most of the
-weight of botocore, and a cold start pays for weight.
+functions will run: Lambda's, or the local interpreter for the embedded AWS. A layer's hash covers its
+sources, the target and this file, so nothing is built twice. Data that no function reads is trimmed: it is
+most of the weight of botocore, and a cold start pays for weight.
 """
 
 import functools

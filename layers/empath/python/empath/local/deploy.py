@@ -212,7 +212,7 @@ def _by_address(endpoint_url: str) -> str:
 def _cloudformation(endpoint_url: str) -> "CloudFormationClient":
     if os.environ.get("AWS_ENDPOINT_URL") == endpoint_url:
         # The user's endpoint, through the client that knows LocalStack's ways.
-        session = localstack_client.session.Session(region_name=REGION)
+        session = localstack_client.session.Session("test", "test", None, region_name=REGION)
         client: CloudFormationClient = session.client("cloudformation", config=_ONE_TRY)
         return client
     return boto3.client(
