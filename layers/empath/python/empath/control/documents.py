@@ -28,7 +28,7 @@ def listing_document(rows: Sequence[Listed], depths: Sequence[Depth], *, has_mor
                 "delivery": row.key.delivery,
                 "status": row.status.value,
                 "at": _instant(row.at),
-                "attempt": row.attempt,
+                "attempts": row.attempt - 1,
                 "next_attempt_at": _instant(row.next_attempt_at),
                 "job_at": _instant(row.job_at),
                 "reason": row.reason,

@@ -33,13 +33,13 @@ def show_listing(
     console: Console, rows: Sequence[Listed], depths: Sequence[Depth], *, has_more: bool, now: datetime
 ) -> None:
     if rows:
-        table = Table("message", "delivery", "status", "attempt", "due or since", "reason", box=None)
+        table = Table("message", "delivery", "status", "attempts", "due or since", "reason", box=None)
         for row in rows:
             table.add_row(
                 row.key.message_id,
                 _text(row.key.delivery.removeprefix("delivery#")),
                 _state(row.status),
-                str(row.attempt),
+                str(row.attempt - 1),
                 _moment(row.at, now),
                 _text(row.reason or ""),
             )

@@ -36,7 +36,7 @@ def next_of(record: DeliveryRecord, now: datetime) -> Next:
             return Next("release", None, "nothing until somebody releases it")
     if record.owes_reports:
         return Next("report", None, "a report to the sender")
-    return Next("nothing", None, "nothing: it is settled")
+    return Next("nothing", None, "nothing more")
 
 
 def told_attempt(attempt: Attempt, record: DeliveryRecord, now: datetime) -> str:
