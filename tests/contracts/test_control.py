@@ -165,13 +165,30 @@ async def test_a_removed_item_is_no_longer_in_force(bench: Bench) -> None:
 # What only a cache has.
 
 
+class Reads:
+    """The calls that the adapter makes, as coroutine functions, which the client's own are not."""
+
+    def __init__(self, client: DynamoDBClient) -> None:
+        self._client = client
+
+    async def get_item(self, **request: Any) -> Any:
+        return await self._client.get_item(**request)
+
+    async def put_item(self, **request: Any) -> Any:
+        return await self._client.put_item(**request)
+
+
+def faulty(faults: Faults, client: DynamoDBClient) -> Any:
+    return faults.wrap("dynamodb", Reads(client), ControlTrouble)
+
+
 async def test_an_item_is_read_once_in_thirty_seconds_however_many_ask(
     dynamodb: DynamoDBClient, control_table: str
 ) -> None:
     faults = Faults()
     clock = ManualClock()
     control = DynamoControl(
-        faults.wrap("dynamodb", dynamodb, ControlTrouble),
+        faulty(faults, dynamodb),
         control_table,
         clock=clock,
         metrics=CountedMetrics(),
@@ -190,9 +207,7 @@ async def test_trouble_leaves_what_is_known_in_force_and_is_raised_where_nothing
     dynamodb: DynamoDBClient, control_table: str
 ) -> None:
     faults, clock, metrics = Faults(), ManualClock(), CountedMetrics()
-    control = DynamoControl(
-        faults.wrap("dynamodb", dynamodb, ControlTrouble), control_table, clock=clock, metrics=metrics
-    )
+    control = DynamoControl(faulty(faults, dynamodb), control_table, clock=clock, metrics=metrics)
     await control.set_policy("example.com", {"port": 26})
     await control.policy("example.com")
     faults.fail("dynamodb.get_item", times=None, error=TimeoutError())

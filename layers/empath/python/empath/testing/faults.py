@@ -95,8 +95,7 @@ class _Faulty:
     def __getattr__(self, attribute: str) -> Any:
         target = getattr(self._port, attribute)
         call = f"{self._name}.{attribute}"
-        # Unwrapped: a decorated coroutine function (every call of an AWS client is one) does not look like one.
-        if inspect.iscoroutinefunction(inspect.unwrap(target) if callable(target) else target):
+        if inspect.iscoroutinefunction(target):
             return self._coroutine(call, target)
         if inspect.isasyncgenfunction(target):
             return self._stream(call, target)
