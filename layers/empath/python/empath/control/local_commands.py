@@ -100,9 +100,24 @@ def invoke(
     state_dir: StateDir = DEFAULT_STATE_DIR,
 ) -> None:
     """Hand an event to a function of the local stack and print what it returns."""
+    from empath.local.errors import LocalStackError
+    from empath.local.invoke import invoke as invoke_function
+    from empath.local.invoke import read_event
+
     if function not in FUNCTIONS:
         raise BadUsage(f"there is no function {function!r}", f"use one of {', '.join(FUNCTIONS)}")
-    raise ControlError("`local invoke` is not built yet")
+    try:
+        payload = read_event(event)
+    except LocalStackError as error:
+        raise BadUsage(error.problem, error.remedy) from None
+    running = _running(state_dir)
+    if running is None:
+        raise ControlError(f"no local stack runs in {state_dir}", "start it with `make run`")
+    try:
+        result = invoke_function(running, function, payload)
+    except LocalStackError as error:
+        raise ControlError(error.problem, error.remedy) from None
+    Console(highlight=False, soft_wrap=True).print(result, markup=False)
 
 
 def _running(state_dir: Path) -> RunningStack | None:

@@ -18,6 +18,7 @@ from empath.ingress import replies
 from empath.ingress.content_stream import ContentAborted, ContentStream
 from empath.ingress.hops import HopCounter
 from empath.ingress.services import Services
+from empath.pipeline.accept import trace_id_of
 
 logger = logging.getLogger(__name__)
 
@@ -124,6 +125,7 @@ class Reception:
         reverse_path = self._envelope.reverse_path
         return {
             "message_id": self.message_id,
+            "trace_id": trace_id_of(self.message_id),
             "client": self._source.client,
             "helo": self._source.helo,
             "reverse_path": "" if reverse_path is None else str(reverse_path),

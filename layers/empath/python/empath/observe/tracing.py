@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import logging
 import os
-import secrets
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -51,11 +49,6 @@ def trace_header() -> str | None:
 def trace_id(header: str | None = None) -> str | None:
     """The Root of `header`, or of the work at hand."""
     return _fields(header or trace_header()).get("Root")
-
-
-def new_trace_header(*, sampled: bool = False) -> str:
-    """A trace that begins here, where mail comes in."""
-    return f"Root=1-{int(time.time()):08x}-{secrets.token_hex(12)};Sampled={int(sampled)}"
 
 
 @contextmanager
