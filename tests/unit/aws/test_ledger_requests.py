@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from typing import Any, cast
 
@@ -113,9 +114,8 @@ async def test_every_name_and_value_of_a_request_is_declared_and_none_besides() 
     await ledger.settle(key, forget_at=NOW)
     await ledger.close(key.message_id, forget_at=NOW)
     for _, request in client.calls:
-        words = f"{request['ConditionExpression']} {request['UpdateExpression']}"
-        words = words.translate(str.maketrans("(),.=", "     ")).split()
-        used = {word for word in words if word[0] in "#:"}
+        expressions = f"{request['ConditionExpression']} {request['UpdateExpression']}"
+        used = set(re.findall(r"[#:]\w+", expressions))
         assert (
             used == request["ExpressionAttributeNames"].keys() | request["ExpressionAttributeValues"].keys()
         )
