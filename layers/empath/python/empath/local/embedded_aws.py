@@ -2,11 +2,12 @@
 
 It lives in an environment of its own (`.venv-aws`), because it pins botocore exactly. Everything it writes is
 under one directory of the state directory: its log, its state, the workers' copies of code. It keeps its
-state over runs: on SIGTERM it writes queues, tables, functions and stacks down, and S3 objects are on disk at
-once. After a SIGKILL the state is that of the last orderly stop.
+state over runs: when it is stopped it writes queues, tables, functions and stacks down, and S3 objects are
+on disk at once. After a SIGKILL the state is that of the last orderly stop.
 
-Its Lambda workers are its children and share its process group, which is killed when it has ended. It also
-ends by itself when its parent dies, however that happens: it reads a pipe that nobody else holds open.
+Its Lambda workers are its children and share its process group, which is killed when it has ended. It reads a
+pipe that only this process holds open: closing it asks for an orderly stop, and so does the death of this
+process, however that happens.
 """
 
 import asyncio
@@ -29,8 +30,8 @@ REGION = "us-east-1"
 HEALTH = "/_ministack/health"
 
 START_WITHIN = 30.0
-# Writing the state of a stack with thousands of queued messages takes about a second.
-STOP_WITHIN = 6.0
+# Invocations under way have 2 s to finish; writing the state of thousands of messages takes about a second.
+STOP_WITHIN = 7.0
 
 # Run as a file by another interpreter, so it imports nothing of the library.
 _PROGRAM = Path(__file__).with_name("embedded_program.py")
@@ -118,8 +119,8 @@ class EmbeddedAws:
 
     async def stop(self, within: float = STOP_WITHIN) -> None:
         """Let it write its state down and end, then make sure that no worker is left. Idempotent."""
-        with contextlib.suppress(ProcessLookupError):
-            self._process.send_signal(signal.SIGTERM)
+        if self._process.stdin is not None:
+            self._process.stdin.close()
         try:
             await asyncio.wait_for(self._process.wait(), within)
         except TimeoutError:
@@ -129,8 +130,6 @@ class EmbeddedAws:
         finally:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signal.SIGKILL)
-            if self._process.stdin is not None:
-                self._process.stdin.close()
         shutil.rmtree(self.options.home / "tmp", ignore_errors=True)
 
     async def _until_healthy(self) -> None:

@@ -1,9 +1,9 @@
 """The program of the embedded AWS, run by the interpreter of `.venv-aws`; nothing of the library is there.
 
-It starts MiniStack, ends it when the parent is gone, and sets straight two things in its evaluation of IAM:
-requests over the loopback interface count as protected on their way, as they are in AWS, so that policies
-which refuse plain HTTP stay in force; and SQS's batch calls are what IAM knows them as, the action on one
-message.
+It starts MiniStack, stops it when the parent closes the pipe or is gone, and sets straight two things in its
+evaluation of IAM: requests over the loopback interface count as protected on their way, as they are in AWS,
+so that policies which refuse plain HTTP stay in force; and SQS's batch calls are what IAM knows them as, the
+action on one message.
 """
 
 import importlib
@@ -11,14 +11,36 @@ import os
 import signal
 import sys
 import threading
+import time
 from typing import Any
 
+# Seconds for invocations under way to finish, before their workers are ended.
+GRACE = 2.0
 
-def until_parent_is_gone() -> None:
-    """Read the pipe that only the parent holds open; its end means that an orderly stop is due."""
+
+def stop_with_parent(runtime: Any) -> None:
+    """Read the pipe that only the parent holds open; its end asks for an orderly stop, however it came."""
     while os.read(sys.stdin.fileno(), 1):
         pass
+    end_workers(runtime)
     os.kill(os.getpid(), signal.SIGTERM)
+
+
+def end_workers(runtime: Any) -> None:
+    """Take no new invocation, let those under way finish for a while, and collect the workers.
+
+    Before the server is asked to stop, because it waits for requests that wait for workers. Jobs of refused
+    invocations stay in their queues.
+    """
+    invoker = sys.modules.get("ministack.services.lambda_svc")
+    if invoker is not None:
+        invoker.acquire_worker = lambda *_, **__: (None, "func_cap")  # type: ignore[attr-defined]
+    deadline = time.monotonic() + GRACE
+    while runtime.workers_in_use() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    with runtime._lock:
+        workers = [worker for pool in runtime._workers.values() for worker in pool]
+    runtime.kill_workers(workers)
 
 
 def trust_the_loopback_interface(evaluator: Any) -> None:
@@ -42,7 +64,8 @@ def name_batches_as_iam_does(actions: Any) -> None:
 
 def main() -> None:
     """Run until SIGTERM."""
-    threading.Thread(target=until_parent_is_gone, daemon=True).start()
+    runtime = importlib.import_module("ministack.core.lambda_runtime")
+    threading.Thread(target=stop_with_parent, args=(runtime,), daemon=True).start()
     trust_the_loopback_interface(importlib.import_module("ministack.core.iam_evaluator"))
     name_batches_as_iam_does(importlib.import_module("ministack.core.iam_actions"))
     importlib.import_module("ministack.app").main()
