@@ -14,7 +14,7 @@ def build(app: cdk.App, settings: Settings) -> tuple[Storage, Pipeline]:
     storage = Storage(app, "EmpathStorage", settings)
     pipeline = Pipeline(app, "EmpathPipeline", settings, storage)
     if settings.profile == "aws" and settings.hostname.endswith("example.com"):
-        cdk.Annotations.of(pipeline).add_warning_v2(
+        cdk.Annotations.of(pipeline).add_info_v2(
             "empath:hostname", "set 'hostname' in cdk.json to the name this relay greets other servers with"
         )
     return storage, pipeline
