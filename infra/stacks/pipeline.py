@@ -12,15 +12,18 @@ from infra.constructs.worker import Worker
 from infra.settings import FUNCTIONS, FunctionName, Settings
 from infra.stacks.storage import Storage
 
-# Actions by what a stage does with the ledger, the control table and the spool.
-READ = ["dynamodb:GetItem", "dynamodb:Query"]
+# Actions by what a stage does with the ledger, the control table, the spool and the queues.
+READ = ["dynamodb:GetItem"]
 UPDATE = [*READ, "dynamodb:UpdateItem"]
-WRITE = [*UPDATE, "dynamodb:PutItem"]
+CREATE = [*READ, "dynamodb:PutItem"]
 FETCH = ["s3:GetObject"]
+# Without it a missing object looks like a forbidden one.
+LIST = ["s3:ListBucket"]
 STORE = ["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload"]
+DELETE = ["s3:DeleteObject"]
 SEND = ["sqs:SendMessage"]
 REHIDE = ["sqs:ChangeMessageVisibility"]
-DRAIN = ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility"]
+DRAIN = ["sqs:ReceiveMessage", "sqs:DeleteMessage"]
 
 
 class Pipeline(cdk.Stack):
@@ -44,25 +47,29 @@ class Pipeline(cdk.Stack):
 
     def _resolve(self, worker: Worker) -> None:
         worker.consumes(self._queues.live["accepted"], concurrency=self._settings.resolve_concurrency)
-        worker.may(WRITE, self._deliveries)
+        worker.may(CREATE, self._deliveries)
         worker.may(READ, self._control)
-        worker.may([*FETCH, "s3:DeleteObject"], self._messages)
+        worker.may(DELETE, self._messages)
         worker.may(SEND, *self._queue_arns("delivery", "dsn"))
+        worker.may(REHIDE, *self._queue_arns("accepted"))
 
     def _deliver(self, worker: Worker) -> None:
         worker.consumes(self._queues.live["delivery"], concurrency=self._settings.deliver_concurrency)
         worker.consumes(self._queues.live["retry"], concurrency=self._settings.retry_concurrency)
         worker.may(UPDATE, self._deliveries)
-        worker.may(WRITE, self._control)
+        worker.may(READ, self._control)
         worker.may(FETCH, self._messages)
-        worker.may(SEND, *self._queue_arns("delivery", "retry", "dsn"))
+        worker.may(LIST, self._bucket)
+        worker.may(SEND, *self._queue_arns("retry", "dsn"))
         worker.may(REHIDE, *self._queue_arns("delivery", "retry"))
 
     def _retry(self, worker: Worker) -> None:
         MinuteClock(self, "Clock", worker.function)
-        worker.may(WRITE, self._deliveries)
+        # Dead letters that expire are written like resolved messages.
+        worker.may([*UPDATE, "dynamodb:PutItem"], self._deliveries)
         worker.may(["dynamodb:Query"], f"{self._deliveries}/index/{LISTING_INDEX}")
         worker.may(READ, self._control)
+        worker.may(DELETE, self._messages)
         worker.may(SEND, *self._queue_arns("accepted", "delivery", "retry", "dsn"))
         worker.may(DRAIN, *(queue.queue_arn for queue in self._queues.dead.values()))
         worker.function.add_environment(
@@ -73,9 +80,10 @@ class Pipeline(cdk.Stack):
     def _dsn(self, worker: Worker) -> None:
         worker.consumes(self._queues.live["dsn"], concurrency=self._settings.dsn_concurrency)
         worker.may(UPDATE, self._deliveries)
-        worker.may(READ, self._control)
         worker.may(STORE, self._messages)
+        worker.may(LIST, self._bucket)
         worker.may(SEND, *self._queue_arns("accepted"))
+        worker.may(REHIDE, *self._queue_arns("dsn"))
 
     def _journal(self, worker: Worker) -> None:
         worker.follows(
@@ -84,8 +92,7 @@ class Pipeline(cdk.Stack):
             retries=self._settings.journal_retries,
         )
         worker.may(UPDATE, self._deliveries)
-        worker.may(["s3:DeleteObject"], self._messages)
-        worker.may(SEND, *self._queue_arns("dsn"))
+        worker.may(DELETE, self._messages)
 
     def _worker(self, name: FunctionName) -> Worker:
         live = self._queues.live
@@ -139,6 +146,10 @@ class Pipeline(cdk.Stack):
     @property
     def _control(self) -> str:
         return self._storage.ledger.control.table_arn
+
+    @property
+    def _bucket(self) -> str:
+        return self._storage.spool.bucket.bucket_arn
 
     @property
     def _messages(self) -> str:

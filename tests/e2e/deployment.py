@@ -127,6 +127,19 @@ class Deployment:
         with smtplib.SMTP(host, int(port), timeout=60) as client:
             return submit(client, recipients, content, sender=sender)
 
+    def until_listening(self) -> None:
+        """Until the ingress accepts connections (again)."""
+        host, _, port = self.running_stack.smtp.rpartition(":")
+
+        def connects() -> bool:
+            try:
+                socket.create_connection((host, int(port)), timeout=5).close()
+            except OSError:
+                return False
+            return True
+
+        eventually(connects, what="a listening ingress")
+
     # Mail out.
 
     def inbox(self, domain: str) -> list[bytes]:
@@ -201,7 +214,7 @@ class Deployment:
 
     def descendants(self) -> list[int]:
         """Every process below `local up`."""
-        listing = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True)
+        listing = subprocess.run(["ps", "-e", "-o", "pid=,ppid="], capture_output=True, text=True, check=True)
         children: dict[int, list[int]] = {}
         for line in listing.stdout.splitlines():
             pid, parent = map(int, line.split())
@@ -216,7 +229,7 @@ class Deployment:
 
     def processes(self, pattern: str) -> list[int]:
         """Descendants whose command line has `pattern` in it."""
-        listing = subprocess.run(["ps", "-eo", "pid=,args="], capture_output=True, text=True, check=True)
+        listing = subprocess.run(["ps", "-eww", "-o", "pid=,args="], capture_output=True, text=True, check=True)
         ours = set(self.descendants())
         found = []
         for line in listing.stdout.splitlines():

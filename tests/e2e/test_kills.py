@@ -53,6 +53,7 @@ def test_200_messages_survive_kills_of_workers_and_ingress(deployment: Deploymen
         if victims:
             kill(chance.choice(victims))
             kills[pattern] += 1
+    deployment.until_listening()
     assert len(accepted) == len(set(accepted)) == MESSAGES
     assert kills[WORKER] >= 3
     assert kills[INGRESS] >= 1

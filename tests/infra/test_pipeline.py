@@ -12,27 +12,29 @@ from tests.infra.conftest import Synthesised
 # Every action of every function, besides reading its own event source, its log group and its traces.
 ALLOWED = {
     "resolve": {
-        "dynamodb": {"GetItem", "PutItem", "Query", "UpdateItem"},
-        "s3": {"DeleteObject", "GetObject"},
-        "sqs": {"SendMessage"},
+        "dynamodb": {"GetItem", "PutItem"},
+        "s3": {"DeleteObject"},
+        "sqs": {"ChangeMessageVisibility", "SendMessage"},
     },
     "deliver": {
-        "dynamodb": {"GetItem", "PutItem", "Query", "UpdateItem"},
-        "s3": {"GetObject"},
+        "dynamodb": {"GetItem", "UpdateItem"},
+        "s3": {"GetObject", "ListBucket"},
         "sqs": {"ChangeMessageVisibility", "SendMessage"},
     },
     "retry": {
         "dynamodb": {"GetItem", "PutItem", "Query", "UpdateItem"},
-        "sqs": {"ChangeMessageVisibility", "DeleteMessage", "ReceiveMessage", "SendMessage"},
+        "s3": {"DeleteObject"},
+        "sqs": {"DeleteMessage", "ReceiveMessage", "SendMessage"},
     },
     "dsn": {
-        "dynamodb": {"GetItem", "Query", "UpdateItem"},
-        "s3": {"AbortMultipartUpload", "GetObject", "PutObject"},
-        "sqs": {"SendMessage"},
+        "dynamodb": {"GetItem", "UpdateItem"},
+        "s3": {"AbortMultipartUpload", "GetObject", "ListBucket", "PutObject"},
+        "sqs": {"ChangeMessageVisibility", "SendMessage"},
     },
     "journal": {
-        "dynamodb": {"GetItem", "Query", "UpdateItem"},
+        "dynamodb": {"GetItem", "UpdateItem"},
         "s3": {"DeleteObject"},
+        # For the failure destination, from CDK.
         "sqs": {"SendMessage", "GetQueueAttributes", "GetQueueUrl"},
     },
 }

@@ -67,11 +67,7 @@ def received_jobs(event: Event) -> list[ReceivedJob]:
 def delivery_changes(event: Event) -> Sequence[Change]:
     """Every change in a stream event; None for an image that is no delivery."""
     return [
-        (
-            record["dynamodb"]["SequenceNumber"],
-            _delivery(record["dynamodb"].get("OldImage")),
-            _delivery(record["dynamodb"].get("NewImage")),
-        )
+        (_delivery(record["dynamodb"].get("OldImage")), _delivery(record["dynamodb"].get("NewImage")))
         for record in event["Records"]
     ]
 

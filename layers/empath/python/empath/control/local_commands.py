@@ -137,11 +137,13 @@ def _announce(console: Console, state_dir: Path, running: RunningStack) -> None:
 
 
 def _show(console: Console, state_dir: Path, running: RunningStack) -> None:
-    table = Table(box=None, show_header=False)
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True, overflow="ignore")
     table.add_row("SMTP, send mail here", running.smtp)
     table.add_row("inbox, plays the Internet", running.inbox)
     table.add_row("mail that arrived", f"{state_dir / 'inbox'}/<domain>/")
     table.add_row("DNS of that Internet", running.dns)
     table.add_row("AWS", running.endpoint_url)
     table.add_row("logs", str(state_dir))
-    console.print(table)
+    console.print(table, crop=False)

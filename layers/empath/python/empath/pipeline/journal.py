@@ -12,7 +12,6 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from empath.domain.errors import Trouble
 from empath.domain.records import DeliveryRecord
 from empath.pipeline.accept import spool_key_of
 from empath.pipeline.conclude import RETENTION
@@ -21,8 +20,8 @@ from empath.ports import Clock, Ledger, Spool
 
 MESSAGES_AT_ONCE = 20
 
-Change = tuple[str, DeliveryRecord | None, DeliveryRecord | None]
-"""Sequence number in the stream, and the delivery before and after."""
+Change = tuple[DeliveryRecord | None, DeliveryRecord | None]
+"""A delivery before and after."""
 
 logger = logging.getLogger(__name__)
 
@@ -33,33 +32,28 @@ class Journal(Stage):
     ledger: Ledger
     clock: Clock
 
-    async def note_all(self, changes: Sequence[Change]) -> str | None:
-        """Note changes in their order, message by message; the number of the first that failed, or None.
+    async def note_all(self, changes: Sequence[Change]) -> None:
+        """Note changes in their order, message by message, different messages at the same time.
 
-        Changes of different messages are noted at the same time. After a failure the stream gives
-        everything from that number on again.
+        Raises the Trouble of a change that could not be noted, after all that could be were; the stream
+        gives the batch again then (in halves, where it can), and noting again does no harm.
         """
         limit = asyncio.Semaphore(MESSAGES_AT_ONCE)
 
-        async def one_message(indices: Sequence[int]) -> int | None:
+        async def one_message(history: Sequence[Change]) -> None:
             async with limit:
-                for index in indices:
-                    _, old, new = changes[index]
-                    try:
-                        await self.note(old, new)
-                    except Trouble as error:
-                        logger.warning("journal has to wait", extra={"error": str(error)})
-                        return index
-            return None
+                for old, new in history:
+                    await self.note(old, new)
 
-        by_message: dict[str, list[int]] = {}
-        for index, (_, old, new) in enumerate(changes):
+        by_message: dict[str, list[Change]] = {}
+        for old, new in changes:
             known = new or old
             if known is not None:
-                by_message.setdefault(known.message_id, []).append(index)
-        ends = await asyncio.gather(*map(one_message, by_message.values()))
-        failed = [index for index in ends if index is not None]
-        return changes[min(failed)][0] if failed else None
+                by_message.setdefault(known.message_id, []).append((old, new))
+        ends = await asyncio.gather(*map(one_message, by_message.values()), return_exceptions=True)
+        for end in ends:
+            if isinstance(end, BaseException):
+                raise end
 
     async def note(self, old: DeliveryRecord | None, new: DeliveryRecord | None) -> None:
         """One change of a delivery, in the order of its changes. Raises SpoolTrouble or LedgerTrouble."""
