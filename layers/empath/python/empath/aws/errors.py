@@ -13,14 +13,12 @@ from typing import Any
 
 import aiohttp
 from botocore.exceptions import BotoCoreError, ClientError
-from botocore.exceptions import HTTPClientError as BotoHTTPClientError
 
 from empath.domain.errors import Trouble
 
-# BotoCoreError covers what botocore found out by itself, its HTTPClientError comes from another root;
-# aiohttp's own errors reach us from bodies read piece by piece. OSError holds TimeoutError, ssl.SSLError and
-# refusals to connect.
-FOREIGN = (BotoCoreError, BotoHTTPClientError, ClientError, aiohttp.ClientError, OSError)
+# BotoCoreError covers what botocore found out by itself; aiohttp's own errors reach us from bodies read piece
+# by piece; OSError holds TimeoutError, ssl.SSLError and connections that break.
+FOREIGN = (BotoCoreError, ClientError, aiohttp.ClientError, OSError)
 
 CONDITION_FAILED = "ConditionalCheckFailedException"
 
