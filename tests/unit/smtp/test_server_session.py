@@ -98,7 +98,8 @@ def test_the_pieces_that_input_comes_in_make_no_difference(
     octets = start + octets
     whole = converse(new_session(), [octets])
     assert converse(new_session(), singly(octets)) == whole
-    pieces, at = [], 0
+    pieces: list[bytes] = []
+    at = 0
     while at < len(octets):
         size = sizes[len(pieces) % len(sizes)]
         pieces.append(octets[at : at + size])
@@ -183,9 +184,8 @@ def test_a_refused_data_leaves_the_transaction_and_a_refused_message_ends_it() -
     session.receive(b"DATA\r\n")
     assert isinstance(session.next_event(), events.MessageBegins)
     session.refuse(Reply.of(451, "4.3.0", "Later"))
-    assert session.state is State.RECIPIENTS
     session.receive(b"DATA\r\n")
-    session.next_event()
+    assert isinstance(session.next_event(), events.MessageBegins)
     session.accept()
     session.receive(b".\r\n")
     assert session.next_event() == events.MessageEnds(0)
