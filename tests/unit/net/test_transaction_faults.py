@@ -10,6 +10,7 @@ import dataclasses
 import time
 
 import pytest
+import uvloop
 
 from empath.net.timeouts import DEFAULT_TIMEOUTS
 from empath.testing.smtp_sink import DEAF, DROP, RESET, STALL, Act, Script, SmtpSink, Step
@@ -199,3 +200,13 @@ async def test_nothing_takes_longer_than_the_deadline(stage: str) -> None:
         result = await send(sink, deadline=0.5, timeouts=DEFAULT_TIMEOUTS)
         assert time.monotonic() - began < 2
     assert set(shorts(result).values()) == {LATE}
+
+
+def test_a_connection_is_dropped_at_once_under_uvloop_too() -> None:
+    async def scene() -> None:
+        async with SmtpSink({"content": DEAF}) as sink, asyncio.timeout(5):
+            result = await send(sink, transaction([b"x" * 78 + b"\r\n"] * 200_000))
+        assert shorts(result) == {ANN: LATE, BOB: LATE}
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(scene())

@@ -13,6 +13,7 @@ import re
 import socket
 import ssl
 from collections.abc import Mapping
+from typing import cast
 
 from aiosmtplib import SMTP, SMTPException, SMTPHeloError, SMTPResponseException
 from aiosmtplib.protocol import SMTPProtocol
@@ -171,8 +172,8 @@ class Wire:
     def abort(self) -> None:
         """Drop the connection at once, whatever is still unsent."""
         transport = self._protocol.transport
-        if isinstance(transport, asyncio.WriteTransport):
-            transport.abort()
+        if transport is not None:
+            cast(asyncio.WriteTransport, transport).abort()  # uvloop's are no subclass of it
         self._smtp.close()
 
     async def _read_reply(self) -> Reply:
