@@ -13,6 +13,7 @@ import pytest
 
 from empath.domain.errors import PermanentRefusal, Refusal, TransientRefusal
 from empath.domain.reason import Reason
+from empath.net.dialer import SmtpDialer
 from empath.ports import Endpoint
 from empath.testing.certificates import server_context
 from empath.testing.smtp_sink import DROP, RESET, STALL, Act, SmtpSink, Step
@@ -149,6 +150,7 @@ TLS_FAULTS: dict[str, dict[str, Step | list[Step]]] = {
     "STARTTLS drops": {"STARTTLS": DROP},
     "STARTTLS stalls": {"STARTTLS": STALL},
     "STARTTLS garbage": {"STARTTLS": b"\xff\r\n"},
+    "octets before STARTTLS": {"EHLO": [b"250-mx\r\n250 STARTTLS\r\n250 injected\r\n"]},
     "handshake garbage": {"handshake": Act(b"no TLS record at all", then="close")},
     "handshake alert": {"handshake": Act(bytes.fromhex("15030300020228"), then="close")},
     "handshake drops": {"handshake": DROP},
@@ -209,3 +211,9 @@ async def test_the_deadline_covers_connecting_and_the_fallback_too(tls: ssl.SSLC
     async with SmtpSink({"handshake": STALL}, tls=tls) as sink, asyncio.timeout(5):
         with pytest.raises(TransientRefusal):
             await dialer(patient).connect(endpoint(sink), deadline=0.5)
+
+
+@pytest.mark.parametrize("hostname", ["", "two words", "münchen.test", "a\r\nRCPT TO:<b@c.test>"])
+def test_a_hostname_that_ehlo_cannot_carry_is_refused_at_once(hostname: str) -> None:
+    with pytest.raises(ValueError, match="EHLO"):
+        SmtpDialer(hostname)

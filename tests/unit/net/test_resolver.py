@@ -180,3 +180,10 @@ def test_nameservers_are_addresses_with_or_without_a_port(text: str, address: st
 def test_anything_else_is_no_nameserver_and_the_error_says_so(text: str) -> None:
     with pytest.raises(ValueError, match="nameserver"):
         DnsResolver([text])
+
+
+@pytest.mark.parametrize(
+    "wire", [b"", b"\x00" * 12, b"\xff" * 40, b"\x00\x01\x80\x00\x00\x01" + b"\x00" * 11]
+)
+async def test_the_tiny_server_is_silent_about_what_is_no_query(wire: bytes) -> None:
+    assert DnsServer({"*": Node()}).answer(wire, "udp") is None

@@ -23,9 +23,12 @@ _BROKEN = frozenset({Reason.CONNECTION_LOST, Reason.TIMEOUT, Reason.PROTOCOL_ERR
 
 
 class SmtpDialer:
-    """Dialer over real sockets. `hostname` is ours, for EHLO."""
+    """Dialer over real sockets."""
 
     def __init__(self, hostname: str, *, timeouts: Timeouts = DEFAULT_TIMEOUTS) -> None:
+        """`hostname` is ours, for EHLO; ValueError when it cannot be said there."""
+        if not (hostname.isascii() and hostname.isprintable()) or " " in hostname or not hostname:
+            raise ValueError(f"hostname {hostname!r} is nothing to say in EHLO")
         self._hostname = hostname
         self._timeouts = timeouts
 

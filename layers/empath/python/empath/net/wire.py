@@ -116,6 +116,8 @@ class Wire:
     async def start_tls(self, context: ssl.SSLContext, host: str, timeout: float) -> None:
         """STARTTLS and the handshake, with `host` as server name; TLS_FAILED when either fails."""
         name = host if _SERVER_NAME.fullmatch(host) else None
+        if self._protocol._buffer:
+            raise tls_failed(f"TLS with {host} failed: octets came before it was begun")
         try:
             await self._smtp.starttls(
                 tls_context=context, server_hostname=name, timeout=max(self.deadline.cut(timeout), 0.001)

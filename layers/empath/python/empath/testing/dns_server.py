@@ -89,6 +89,7 @@ class DnsServer:
         try:
             query = dns.message.from_wire(wire)
             question = query.question[0]
+            response = dns.message.make_response(query, recursion_available=True)
         except (dns.exception.DNSException, IndexError):
             return None
         name, rdtype = question.name.to_text().lower().removesuffix("."), question.rdtype
@@ -101,7 +102,6 @@ class DnsServer:
             return None
         if fault == "garbage":
             return b"\xff" * 7
-        response = dns.message.make_response(query, recursion_available=True)
         response.flags |= dns.flags.AA
         if fault is not None:
             response.set_rcode(dns.rcode.from_text(fault))
