@@ -145,7 +145,8 @@ class Connection(asyncio.BufferedProtocol):
         output = session.replies()
         if output:
             moved = True
-            self._transport.write(output)
+            if not self._transport.is_closing():  # uvloop raises then, asyncio only warns
+                self._transport.write(output)
         if session.state is State.CLOSED or (self._input_is_over and session.awaiting is None):
             self._finish()
         return moved

@@ -1,0 +1,233 @@
+"""The small parts round a connection, each by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import email
+from datetime import UTC, datetime, timedelta, timezone
+from email.utils import parsedate_to_datetime
+from ipaddress import ip_address, ip_network
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from empath.domain.address import Mailbox
+from empath.domain.envelope import Recipient
+from empath.ingress.connections import Connections
+from empath.ingress.content_stream import ContentAborted, ContentStream
+from empath.ingress.deadline import Deadline
+from empath.ingress.hops import HopCounter
+from empath.ingress.relay_policy import RelayPolicy, client_address
+from empath.ingress.settings import LOOPBACK
+from empath.ingress.trace import format_date, received_field
+
+AT = datetime(2026, 3, 1, 9, 5, 7, tzinfo=timezone(timedelta(hours=2)))
+BOB = Mailbox("bob", "two.example")
+EVE = Mailbox("eve", "two.example")
+
+# Relay policy
+
+
+@pytest.mark.parametrize(
+    ("client", "trusted"),
+    [("127.0.0.1", True), ("::1", True), ("::ffff:127.0.0.1", True), ("192.0.2.1", False), ("::2", False)],
+)
+def test_only_allowed_networks_relay_however_their_addresses_are_written(client: str, trusted: bool) -> None:
+    address = client_address((client, 40000, 0, 0))
+    assert RelayPolicy(LOOPBACK).is_trusted(address) is trusted
+
+
+@pytest.mark.parametrize("peername", [None, (), "", "/run/socket", ("", 0), ("nonsense", 1)])
+def test_a_client_without_an_address_is_never_trusted(peername: object) -> None:
+    everyone = RelayPolicy([ip_network("0.0.0.0/0"), ip_network("::/0")])
+    assert not everyone.is_trusted(client_address(peername))
+
+
+def test_nothing_is_relayed_when_no_network_is_allowed() -> None:
+    policy = RelayPolicy([])
+    assert not policy.is_trusted(ip_address("127.0.0.1"))
+    refusal = policy.refusal(BOB, client_is_trusted=False)
+    assert refusal is not None
+    assert str(refusal) == "550 5.7.1 Relaying denied"
+
+
+def test_an_interface_name_is_no_part_of_an_address() -> None:
+    assert client_address(("fe80::1%eth0", 1, 0, 2)) == ip_address("fe80::1")
+
+
+# Trace information
+
+
+def field_for(helo: str = "client.example", *recipients: Mailbox, esmtp: bool = True) -> str:
+    return received_field(
+        helo=helo,
+        esmtp=esmtp,
+        client=ip_address("2001:db8::1"),
+        hostname="mx.example",
+        message_id="01ID",
+        recipients=[Recipient(mailbox=mailbox) for mailbox in recipients],
+        at=AT,
+    )
+
+
+def test_the_received_field_says_from_by_with_id_for_and_when() -> None:
+    assert field_for("client.example", BOB) == (
+        "Received: from client.example ([IPv6:2001:db8::1])\r\n"
+        "\tby mx.example with ESMTP id 01ID\r\n"
+        "\tfor <bob@two.example>;\r\n"
+        "\tSun, 1 Mar 2026 07:05:07 +0000\r\n"
+    )
+
+
+def test_several_recipients_do_not_read_of_each_other() -> None:
+    field = field_for("client.example", BOB, EVE, esmtp=False)
+    assert "for" not in field
+    assert "with SMTP id 01ID;\r\n" in field
+
+
+@pytest.mark.parametrize(
+    ("helo", "shown"),
+    [
+        ("client.example", "client.example"),
+        ("[192.0.2.1]", "[192.0.2.1]"),
+        ("[IPv6:::1]", "[IPv6:::1]"),
+        ("my_pc", "my_pc"),
+        ('a;b(c)<d>"e\\', "a?b?c??d??e?"),
+        ("[not-an-address]", "?not-an-address?"),
+    ],
+)
+def test_a_name_that_is_none_cannot_change_the_field(helo: str, shown: str) -> None:
+    assert field_for(helo, BOB).startswith(f"Received: from {shown} ([IPv6:2001:db8::1])\r\n")
+
+
+@given(st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=255))
+def test_the_field_is_one_field_with_short_lines_whatever_the_client_is_called(helo: str) -> None:
+    field = field_for(helo, BOB)
+    message = email.message_from_string(field + "\r\n")
+    assert message.keys() == ["Received"]
+    assert all(len(line) <= 998 for line in field.split("\r\n"))
+    assert field.count(";") == 1
+
+
+def test_a_date_is_what_rfc_5322_wants() -> None:
+    assert parsedate_to_datetime(format_date(AT)) == AT.astimezone(UTC)
+
+
+# Hops
+
+HEADER = b"Received: 1\r\nSubject: Received: no\r\nRECEIVED: 2\r\n\treceived: folded\r\nreceived:3\r\n\r\n"
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 10, 11, 12, 1000])
+def test_received_fields_are_counted_wherever_chunks_end(size: int) -> None:
+    content = HEADER + b"Received: in the body\r\n\r\nReceived: too\r\n"
+    counter = HopCounter()
+    for start in range(0, len(content), size):
+        counter.feed(content[start : start + size])
+    assert counter.hops == 3
+
+
+def test_a_message_without_a_header_has_no_hops() -> None:
+    counter = HopCounter()
+    counter.feed(b"\r\nReceived: in the body\r\n")
+    assert counter.hops == 0
+
+
+# Content stream
+
+
+async def taken(stream: ContentStream) -> list[bytes]:
+    return [chunk async for chunk in stream]
+
+
+async def test_content_comes_out_in_order_and_what_piled_up_comes_at_once() -> None:
+    empties: list[int] = []
+    stream = ContentStream(lambda: empties.append(1))
+    consumer = asyncio.create_task(taken(stream))
+    await asyncio.sleep(0)
+    stream.feed(b"a")
+    stream.feed(b"b")
+    assert stream.waiting_octets == 2
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert (stream.waiting_octets, empties) == (0, [1])
+    stream.feed(b"c")
+    stream.end()
+    assert await consumer == [b"ab", b"c"]
+
+
+@pytest.mark.parametrize("waits", [True, False])
+async def test_an_aborted_stream_raises_and_drops_what_it_holds(waits: bool) -> None:
+    stream = ContentStream(lambda: None)
+    consumer = asyncio.create_task(taken(stream))
+    if waits:
+        await asyncio.sleep(0)
+    stream.feed(b"a")
+    stream.abort(ContentAborted("gone"))
+    stream.feed(b"b")
+    stream.end()
+    assert stream.waiting_octets == 0
+    with pytest.raises(ContentAborted):
+        await consumer
+
+
+async def test_a_complete_message_cannot_be_aborted() -> None:
+    stream = ContentStream(lambda: None)
+    stream.feed(b"a")
+    stream.end()
+    stream.abort(ContentAborted("too late"))
+    assert await taken(stream) == [b"a"]
+
+
+# Deadline
+
+
+async def test_a_deadline_that_is_moved_on_passes_once_and_late() -> None:
+    loop = asyncio.get_running_loop()
+    passed: list[float] = []
+    deadline = Deadline(loop, lambda: passed.append(loop.time()))
+    start = loop.time()
+    deadline.set(start + 0.02)
+    deadline.set(start + 0.06)
+    await asyncio.sleep(0.04)
+    assert passed == []
+    await asyncio.sleep(0.06)
+    assert len(passed) == 1
+    assert passed[0] >= start + 0.06
+
+
+async def test_a_deadline_can_be_moved_closer_and_cancelled() -> None:
+    loop = asyncio.get_running_loop()
+    passed: list[int] = []
+    deadline = Deadline(loop, lambda: passed.append(1))
+    deadline.set(loop.time() + 60)
+    deadline.set(loop.time() + 0.01)
+    await asyncio.sleep(0.03)
+    assert passed == [1]
+    deadline.set(loop.time() + 0.01)
+    deadline.cancel()
+    await asyncio.sleep(0.03)
+    assert passed == [1]
+
+
+# Connections
+
+
+async def test_connections_are_counted_in_all_and_per_client() -> None:
+    here, there = ip_address("192.0.2.1"), ip_address("192.0.2.2")
+    connections: Connections[str] = Connections(3, 2)
+    connections.add("a", here)
+    connections.add("b", here)
+    assert not connections.has_room_for(here)
+    assert connections.has_room_for(there)
+    connections.add("c", there)
+    assert not connections.has_room_for(there)
+    connections.remove("never added", here)
+    connections.remove("a", here)
+    assert connections.has_room_for(here)
+    connections.remove("b", here)
+    connections.remove("c", there)
+    async with asyncio.timeout(1):
+        await connections.none_left()
+    assert len(connections) == 0
