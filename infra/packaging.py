@@ -31,9 +31,6 @@ NOT_IN_FUNCTIONS = ("control", "local", "testing", "ingress")
 # Service descriptions that the library (or the X-Ray SDK) loads; botocore carries over 400.
 BOTOCORE_SERVICES = frozenset({"dynamodb", "s3", "secretsmanager", "sqs", "sts", "xray"})
 
-# Distributions that ask for their own version when they are imported.
-KEEPS_METADATA = ("python_ulid",)
-
 
 def function_code(name: str) -> lambda_.Code:
     """The door of one function: its handler file and nothing else."""
@@ -140,8 +137,7 @@ def trim(packages: Path) -> None:
             shutil.rmtree(service)
     for pattern in ("**/__pycache__", "*.dist-info", "bin", "**/tests"):
         for path in sorted(packages.glob(pattern)):
-            if not path.name.startswith(KEEPS_METADATA):
-                shutil.rmtree(path, ignore_errors=True)
+            shutil.rmtree(path, ignore_errors=True)
     for pattern in ("**/examples-1.json*", "**/*.pyi", "**/*.pyx", "**/*.pxd", "**/*.c", "**/*.h"):
         for path in packages.glob(pattern):
             path.unlink()

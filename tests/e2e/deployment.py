@@ -229,12 +229,13 @@ class Deployment:
 
     def processes(self, pattern: str) -> list[int]:
         """Descendants whose command line has `pattern` in it."""
-        listing = subprocess.run(["ps", "-eww", "-o", "pid=,args="], capture_output=True, text=True, check=True)
+        command = ["ps", "-eww", "-o", "pid=,args="]
+        listing = subprocess.run(command, capture_output=True, text=True, check=True)
         ours = set(self.descendants())
         found = []
         for line in listing.stdout.splitlines():
-            pid, _, command = line.strip().partition(" ")
-            if int(pid) in ours and re.search(pattern, command):
+            pid, _, arguments = line.strip().partition(" ")
+            if int(pid) in ours and re.search(pattern, arguments):
                 found.append(int(pid))
         return found
 

@@ -8,9 +8,7 @@ import random
 import time
 from datetime import UTC, datetime
 
-_CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-_RANDOM_BITS = 80
-_LENGTH = 26
+from empath.domain.ulid import RANDOM_BITS, encode_ulid
 
 
 class SystemClock:
@@ -22,20 +20,17 @@ class SystemClock:
 
 
 class UlidSource:
-    """ULIDs (48 bits of milliseconds, 80 random bits), rising within a process even in one millisecond.
-
-    Made by hand: it is ten lines, and a third of the time that the package of that name takes.
-    """
+    """ULIDs that rise within a process, also in one millisecond and when the clock is set back."""
 
     def __init__(self) -> None:
-        self._last = 0
+        self._last = (0, 0)
         self._random = random.SystemRandom()
 
     def new_id(self) -> str:
-        fresh = time.time_ns() // 1_000_000 << _RANDOM_BITS | int.from_bytes(os.urandom(_RANDOM_BITS // 8))
-        # Not below the last one, also when the clock was set back.
-        self._last = number = max(fresh, self._last + 1)
-        return "".join([_CROCKFORD[number >> shift & 31] for shift in range(5 * (_LENGTH - 1), -1, -5)])
+        milliseconds, number = self._last
+        fresh = (time.time_ns() // 1_000_000, int.from_bytes(os.urandom(RANDOM_BITS // 8)))
+        self._last = max(fresh, (milliseconds, number + 1))
+        return encode_ulid(*self._last)
 
     def random(self) -> float:
         return self._random.random()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from empath.local.errors import LocalStackError
+from empath.net.resolver import parse_nameserver
 
 HOST = "127.0.0.1"
 DEFAULT_STATE_DIR = Path(".empath")
@@ -53,7 +54,7 @@ class LocalOptions:
         mx_port = environ.get("EMPATH_MX_PORT")
         options = cls(
             state_dir=chosen,
-            nameservers=environ.get("EMPATH_NAMESERVERS") or None,
+            nameservers=_nameservers(environ.get("EMPATH_NAMESERVERS") or None),
             mx_port=_port("EMPATH_MX_PORT", mx_port) if mx_port else None,
             endpoint_url=environ.get("AWS_ENDPOINT_URL") or None,
             **ports,
@@ -81,3 +82,15 @@ def _port(name: str, value: int | str) -> int:
     if not 1 <= port <= 65_535:
         raise LocalStackError(f"{name} is {value!r}", "it should be a port number from 1 to 65535")
     return port
+
+
+def _nameservers(value: str | None) -> str | None:
+    for server in filter(None, (part.strip() for part in (value or "").split(","))):
+        try:
+            parse_nameserver(server)
+        except ValueError as error:
+            raise LocalStackError(
+                f"EMPATH_NAMESERVERS has {server!r}, which is no name server ({error})",
+                "it should be IP addresses, each with :port if that is not 53, and commas between",
+            ) from None
+    return value

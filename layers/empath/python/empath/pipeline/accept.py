@@ -10,9 +10,8 @@ from collections.abc import AsyncIterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from ulid import ULID
-
 from empath.domain.envelope import Envelope, Source
+from empath.domain.ulid import decode_ulid
 from empath.pipeline.jobs import AcceptedJob
 from empath.pipeline.stage import Stage
 from empath.ports import JobQueue, OutgoingJob, QueueName, Spool
@@ -25,9 +24,13 @@ def spool_key_of(message_id: str) -> str:
 
 def trace_id_of(message_id: str) -> str:
     """The X-Ray trace id of a message's life: made of its ULID, so that either leads to the other."""
-    number = int.from_bytes(ULID.from_str(message_id).bytes)
-    milliseconds, randomness = number >> 80, number & (1 << 80) - 1
+    milliseconds, randomness = decode_ulid(message_id)
     return f"1-{milliseconds // 1000:08x}-{milliseconds & 0xFFFF:04x}{randomness:020x}"
+
+
+def trace_header_of(message_id: str) -> str:
+    """The trace header of a message's jobs. Sampled by all who trace at all, which is a setting."""
+    return f"Root={trace_id_of(message_id)};Sampled=1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +56,7 @@ class Acceptance(Stage):
         and the client hears the error's reply. What `content` raises passes through.
         """
         key = spool_key_of(message_id)
-        # Sampled by all who trace at all; nobody does unless tracing is switched on.
-        trace_header = trace_header or f"Root={trace_id_of(message_id)};Sampled=1"
+        trace_header = trace_header or trace_header_of(message_id)
         size = await self.spool.put(key, content)
         job = AcceptedJob(
             message_id=message_id,

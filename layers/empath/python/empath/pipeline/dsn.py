@@ -13,14 +13,13 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from ulid import ULID
-
 from empath.domain.address import Mailbox
 from empath.domain.delivery_state import State
 from empath.domain.envelope import Envelope, Recipient, Source
 from empath.domain.errors import SpoolObjectMissing
 from empath.domain.records import DeliveryKey, DeliveryRecord, MessageRecord, RecipientRecord
 from empath.domain.reply import EnhancedStatusCode
+from empath.domain.ulid import RANDOM_BITS, encode_ulid
 from empath.dsn.compose import compose_report
 from empath.dsn.model import MAX_RETURNED_HEADERS, Action, Report, ReportedRecipient, header_section
 from empath.pipeline.accept import Acceptance
@@ -83,7 +82,6 @@ class Reporting(Stage):
             ),
             source=Source(report_of=f"{record.key}/{event}"),
             content=chunks(),
-            trace_header=message.trace_header,
         )
         logger.info("report handed in", extra={"event": event, "report_id": report_id})
 
@@ -102,9 +100,8 @@ class Reporting(Stage):
 
 def report_id_of(key: DeliveryKey, event: str, received_at: datetime) -> str:
     """The ULID of the report about `event`: the same whenever and by whomever it is made."""
-    randomness = hashlib.sha256(f"{key}/{event}".encode()).digest()[:10]
-    milliseconds = int(received_at.timestamp() * 1000)
-    return str(ULID(milliseconds.to_bytes(6, "big") + randomness))
+    randomness = hashlib.sha256(f"{key}/{event}".encode()).digest()[: RANDOM_BITS // 8]
+    return encode_ulid(int(received_at.timestamp() * 1000), int.from_bytes(randomness))
 
 
 def reported_recipients(record: DeliveryRecord, event: str) -> list[ReportedRecipient]:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from empath.domain.records import DeliveryRecord
-from empath.pipeline.accept import spool_key_of
+from empath.pipeline.accept import spool_key_of, trace_id_of
 from empath.pipeline.conclude import RETENTION
 from empath.pipeline.stage import Stage
 from empath.ports import Clock, Ledger, Spool
@@ -70,4 +70,7 @@ class Journal(Stage):
                 return
             await self.spool.delete(message.spool_key)
             await self.ledger.close(new.message_id, forget_at=forget_at)
-        logger.info("message settled", extra={"message_id": new.message_id})
+        logger.info(
+            "message settled",
+            extra={"message_id": new.message_id, "trace_id": trace_id_of(new.message_id)},
+        )

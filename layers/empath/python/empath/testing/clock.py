@@ -8,9 +8,11 @@ import itertools
 from datetime import UTC, datetime, timedelta
 from random import Random
 
+from empath.domain.ulid import encode_ulid
+
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
-_CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-_ULID_LENGTH = 26
+FIRST_ID = 1 << 40
+"""Milliseconds in every id, whatever the clock says."""
 
 
 class ManualClock:
@@ -85,11 +87,7 @@ class SequentialIds:
         self._next = itertools.count(1)
 
     def new_id(self) -> str:
-        number, digits = next(self._next), []
-        while number:
-            number, digit = divmod(number, len(_CROCKFORD))
-            digits.append(_CROCKFORD[digit])
-        return "01" + "".join(reversed(digits)).rjust(_ULID_LENGTH - 2, "0")
+        return encode_ulid(FIRST_ID, next(self._next))
 
     def random(self) -> float:
         return self._random.random()
