@@ -7,8 +7,9 @@ import json
 import pytest
 
 from empath.domain.delivery_state import State
+from empath.domain.reason import Reason
 from empath.pipeline.jobs import DeliveryJob
-from tests.e2e.deployment import Deployment, eventually
+from tests.e2e.deployment import CHECKOUT, Deployment, eventually
 
 pytestmark = pytest.mark.e2e
 
@@ -50,7 +51,36 @@ def test_a_duplicated_delivery_job_sends_nothing_twice(deployment: Deployment) -
     assert len(deployment.inbox("twice.test")) == 1
 
 
-def test_a_function_can_be_invoked_with_an_event_of_the_repository(deployment: Deployment) -> None:
-    done = deployment.empathctl("local", "invoke", "retry", "events/retry.json")
+NOTHING_FAILED = {"batchItemFailures": []}
+
+
+@pytest.mark.parametrize(
+    ("function", "answer"),
+    [
+        ("deliver", NOTHING_FAILED),
+        ("dsn", NOTHING_FAILED),
+        ("journal", None),
+        ("resolve", NOTHING_FAILED),
+        ("retry", {"queued": 0, "revived": 0}),
+    ],
+)
+def test_a_function_can_be_invoked_with_its_event_of_the_repository(
+    deployment: Deployment, function: str, answer: object
+) -> None:
+    done = deployment.empathctl("local", "invoke", function, f"events/{function}.json")
     assert done.returncode == 0, done.stderr
-    assert "queued" in json.loads(done.stdout)
+    result = json.loads(done.stdout)
+    assert result == answer or (function == "retry" and result.keys() == {"queued", "revived"})
+
+
+def test_a_message_whose_raw_object_is_gone_fails_and_its_sender_hears_of_it(deployment: Deployment) -> None:
+    event = json.loads((CHECKOUT / "events/resolve.json").read_text())
+    job = json.loads(event["Records"][0]["body"])
+    job |= {"message_id": "01HRM00000000000000000GONE", "spool_key": "messages/01HRM00000000000000000GONE"}
+    deployment.sqs.send_message(
+        QueueUrl=deployment.running_stack.outputs["AcceptedQueueUrl"], MessageBody=json.dumps(job)
+    )
+    (record,) = deployment.settled(job["message_id"]).values()
+    assert record.status is State.FAILED
+    assert record.reason is Reason.CONTENT_LOST
+    deployment.arrived("example.org", "no longer in the spool")
