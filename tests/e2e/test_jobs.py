@@ -51,7 +51,7 @@ def test_a_duplicated_delivery_job_sends_nothing_twice(deployment: Deployment) -
     assert len(deployment.inbox("twice.test")) == 1
 
 
-NOTHING_FAILED = {"batchItemFailures": []}
+NOTHING_FAILED: dict[str, list[object]] = {"batchItemFailures": []}
 
 
 @pytest.mark.parametrize(
