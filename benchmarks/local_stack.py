@@ -51,7 +51,7 @@ def content_of(size: int) -> bytes:
 
 
 def submit(server: str, count: int, content: bytes, domain: str, pause: float) -> list[Accepted]:
-    """Send `count` messages over one connection, one each `pause` seconds, or as soon as the last is taken."""
+    """Send `count` messages over one connection, one each `pause` seconds (0: as fast as they are taken)."""
     host, _, port = server.rpartition(":")
     accepted = []
     with smtplib.SMTP(host, int(port), timeout=60) as client:
