@@ -76,7 +76,7 @@ def test_a_function_can_be_invoked_with_its_event_of_the_repository(
 def test_a_message_whose_raw_object_is_gone_fails_and_its_sender_hears_of_it(deployment: Deployment) -> None:
     event = json.loads((CHECKOUT / "events/resolve.json").read_text())
     job = json.loads(event["Records"][0]["body"])
-    job |= {"message_id": "01HRM00000000000000000GONE", "spool_key": "messages/01HRM00000000000000000GONE"}
+    job |= {"message_id": "01HRM00000000000000000G0NE", "spool_key": "messages/01HRM00000000000000000G0NE"}
     deployment.sqs.send_message(
         QueueUrl=deployment.running_stack.outputs["AcceptedQueueUrl"], MessageBody=json.dumps(job)
     )

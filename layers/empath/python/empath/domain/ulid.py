@@ -7,6 +7,7 @@ start, for what is below (docs/decisions/021).
 from __future__ import annotations
 
 ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's base 32
+ULID_PATTERN = "^[0-7][0-9A-HJKMNP-TV-Z]{25}$"
 RANDOM_BITS = 80
 LENGTH = 26
 

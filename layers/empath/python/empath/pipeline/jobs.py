@@ -16,6 +16,7 @@ from empath.domain.envelope import Metadata, Priority, Recipient, Source
 from empath.domain.errors import UnreadableJob
 from empath.domain.instant import InstantField
 from empath.domain.records import DeliveryKey
+from empath.domain.ulid import ULID_PATTERN
 
 VERSION = 1
 
@@ -24,7 +25,7 @@ class Job(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     v: Literal[1] = 1
-    message_id: str = Field(min_length=1)
+    message_id: str = Field(pattern=ULID_PATTERN)
 
     def encode(self) -> str:
         return self.model_dump_json(exclude_none=True)
