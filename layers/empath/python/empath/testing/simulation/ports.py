@@ -1,0 +1,400 @@
+"""The ports of a run: each call waits its turn, meets its fault, takes effect at one instant, and is noted.
+
+`Gate.call` is the whole of it; the classes below only name the calls. The in-memory ports behind them never
+wait, so everything between two calls of one worker happens at once, and every call is a place where
+any other worker may come in between.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Protocol, TypeVar
+
+from empath.domain.delivery_state import State
+from empath.domain.errors import (
+    ControlTrouble,
+    LedgerTrouble,
+    QueueTrouble,
+    SpoolTrouble,
+    TransientRefusal,
+)
+from empath.domain.network import IPAddress
+from empath.domain.policy import DomainPolicy
+from empath.domain.reason import Reason
+from empath.domain.records import DeliveryKey, DeliveryRecord, MessageRecord
+from empath.domain.reply import Reply
+from empath.ports import (
+    Claimed,
+    ClaimResult,
+    Control,
+    Listed,
+    MailExchanger,
+    OutgoingJob,
+    QueueName,
+    ReceivedJob,
+    Resolver,
+)
+from empath.testing.memory_ledger import MemoryLedger
+from empath.testing.memory_spool import MemorySpool
+from empath.testing.simulation.draws import Draws
+from empath.testing.simulation.faults import Fault, Faults
+from empath.testing.simulation.history import History
+from empath.testing.simulation.listing import LaggingListing
+from empath.testing.simulation.loop import SECOND, SimulationLoop
+from empath.testing.simulation.process import SCOPE, Process, never
+from empath.testing.simulation.queues import SimulatedQueue
+
+T = TypeVar("T")
+Effect = Callable[[], Awaitable[T]]
+
+
+class Watcher(Protocol):
+    """What the invariants want to hear of, as it happens."""
+
+    def stored(self, key: str) -> None: ...
+    def deleted(self, key: str) -> None: ...
+    def ledger_changed(self) -> None: ...
+    def claimed(self, record: DeliveryRecord) -> None: ...
+
+
+class Gate:
+    """Through which every port call of every worker goes."""
+
+    def __init__(
+        self, loop: SimulationLoop, faults: Faults, history: History, crash: Callable[[Process], None]
+    ) -> None:
+        self.loop, self.faults, self.history = loop, faults, history
+        self._crash = crash
+
+    async def call(
+        self,
+        call: str,
+        effect: Effect[T],
+        *,
+        trouble: Callable[[str], Exception] | None = None,
+        partly: Callable[[float], Awaitable[object]] | None = None,
+        about: object = "",
+    ) -> T:
+        """Make a call of the running job; `partly` does some of the effect, before trouble."""
+        scope = SCOPE.get()
+        process, loop = scope.process, self.loop
+        latency, fault = self.faults.at_call(scope.label, call, loop.now)
+        if fault is not None and fault.kind == "slow":
+            latency += fault.slowness
+        await process.pause(latency)
+        if fault is not None:
+            await self._strike(process, call, fault, "before")
+            if fault.kind == "partial" and partly is not None and trouble is not None:
+                self._note(scope.label, process, f"{call} {about} -> done in part, then trouble")
+                await partly(fault.amount)
+                raise trouble(f"simulated: {call} was done in part")
+            if fault.kind == "trouble before" and trouble is not None:
+                self._note(scope.label, process, f"{call} {about} -> trouble, nothing done")
+                raise trouble(f"simulated: {call} did nothing")
+        result = await effect()
+        if self.history.on:
+            self._note(scope.label, process, f"{call} {about} -> {brief(result)}")
+        if fault is not None:
+            await self._strike(process, call, fault, "after")
+            if fault.kind == "trouble after" and trouble is not None:
+                self._note(scope.label, process, f"{call} was done, but its answer is lost")
+                raise trouble(f"simulated: {call} was done, its answer is lost")
+        return result
+
+    async def _strike(self, process: Process, call: str, fault: Fault, when: str) -> None:
+        if fault.kind == f"crash {when}":
+            self.history.note(self.loop.now, process.name, f"DIES {when} {call}")
+            self._crash(process)
+            await never(process)
+        elif fault.kind == f"pause {when}":
+            self.history.note(
+                self.loop.now, process.name, f"PAUSES {when} {call} for {fault.pause / SECOND:.0f} s"
+            )
+            process.freeze(fault.pause)
+            await process.pause(0)
+            self.history.note(self.loop.now, process.name, "goes on")
+
+    def _note(self, label: str, process: Process, text: str) -> None:
+        self.history.note(self.loop.now, process.name, f"{label}: {text}")
+
+
+def brief(result: object) -> str:
+    """A call's result in a word or two."""
+    match result:
+        case None:
+            return "ok"
+        case bool() | int() | float():
+            return str(result)
+        case DeliveryRecord():
+            return f"{result.status}, attempt {result.attempt}"
+        case MessageRecord():
+            return f"settled {len(result.settled)} of {result.deliveries}"
+        case list() | tuple():
+            return "[" + ", ".join(brief(part) for part in result[:4]) + "]"
+        case ReceivedJob():
+            return result.message_id
+        case MailExchanger():
+            return result.exchange or "."
+        case _:
+            record = getattr(result, "record", None)
+            return type(result).__name__ + (f" ({brief(record)})" if record is not None else "")
+
+
+class GatedSpool:
+    def __init__(self, gate: Gate, spool: MemorySpool, watcher: Watcher) -> None:
+        self._gate, self._spool, self._watcher = gate, spool, watcher
+
+    async def put(self, key: str, content: AsyncIterable[bytes]) -> int:
+        async def effect() -> int:
+            size = await self._spool.put(key, content)
+            self._watcher.stored(key)
+            return size
+
+        return await self._gate.call("spool.put", effect, trouble=SpoolTrouble, about=key)
+
+    async def read(self, key: str) -> AsyncIterator[bytes]:
+        async def effect() -> list[bytes]:
+            return [chunk async for chunk in self._spool.read(key)]
+
+        chunks = await self._gate.call("spool.open", effect, trouble=SpoolTrouble, about=key)
+        for chunk in chunks:
+
+            async def given(chunk: bytes = chunk) -> bytes:
+                return chunk
+
+            yield await self._gate.call("spool.read", given, trouble=SpoolTrouble)
+
+    async def delete(self, key: str) -> None:
+        async def effect() -> None:
+            await self._spool.delete(key)
+            self._watcher.deleted(key)
+
+        await self._gate.call("spool.delete", effect, trouble=SpoolTrouble, about=key)
+
+
+class GatedQueue:
+    def __init__(self, gate: Gate, queue: SimulatedQueue) -> None:
+        self._gate, self._queue = gate, queue
+
+    async def send(self, queue: QueueName, jobs: Sequence[OutgoingJob]) -> None:
+        if not jobs:
+            return
+
+        async def effect() -> None:
+            now, faults = self._gate.loop.now, self._gate.faults
+            label = SCOPE.get().label
+            kept = list(jobs)
+            if queue is QueueName.RETRY:
+                kept = [job for job in jobs if not faults.once("lost", f"{label} to {queue}", now)]
+            await self._queue.send(queue, kept)
+            for job in jobs:
+                again = faults.once("duplicate", f"{label} to {queue}", now)
+                if again is not None:
+                    later = int((job.delay + again.amount**4 * 86_400) * SECOND)
+                    self._gate.loop.after(
+                        later, lambda body=job.body: self._queue.duplicate(queue, body)  # type: ignore[misc]
+                    )
+
+        async def partly(amount: float) -> None:
+            await self._queue.send(queue, jobs[: int(amount * len(jobs))])
+
+        about = f"{queue} x{len(jobs)} delay {jobs[0].delay}"
+        await self._gate.call("queue.send", effect, trouble=QueueTrouble, partly=partly, about=about)
+
+    async def hide(self, queue: QueueName, receipt: str, seconds: int) -> None:
+        await self._gate.call(
+            "queue.hide",
+            lambda: self._queue.hide(queue, receipt, seconds),
+            trouble=QueueTrouble,
+            about=f"{seconds} s",
+        )
+
+    async def receive_dead(self, queue: QueueName, limit: int = 10) -> list[ReceivedJob]:
+        return await self._gate.call(
+            "queue.receive_dead",
+            lambda: self._queue.receive_dead(queue, limit),
+            trouble=QueueTrouble,
+            about=queue,
+        )
+
+    async def delete_dead(self, queue: QueueName, receipt: str) -> None:
+        await self._gate.call(
+            "queue.delete_dead", lambda: self._queue.delete_dead(queue, receipt), trouble=QueueTrouble
+        )
+
+
+class GatedLedger:
+    def __init__(self, gate: Gate, ledger: MemoryLedger, listing: LaggingListing, watcher: Watcher) -> None:
+        self._gate, self._ledger, self._listing, self._watcher = gate, ledger, listing, watcher
+
+    async def _write(
+        self, call: str, effect: Effect[T], about: object, partly: Callable[[float], Awaitable[object]] | None
+    ) -> T:
+        async def watched() -> T:
+            result = await effect()
+            self._watcher.ledger_changed()
+            return result
+
+        return await self._gate.call(call, watched, trouble=LedgerTrouble, partly=partly, about=about)
+
+    async def create(
+        self, message: MessageRecord, deliveries: Sequence[DeliveryRecord]
+    ) -> Sequence[DeliveryRecord]:
+        async def partly(amount: float) -> None:
+            await self._ledger.create(message, deliveries[: int(amount * len(deliveries))])
+            self._watcher.ledger_changed()
+
+        return await self._write(
+            "ledger.create", lambda: self._ledger.create(message, deliveries), len(deliveries), partly
+        )
+
+    async def claim(
+        self, key: DeliveryKey, *, attempt: int, owner: str, now: datetime, until: datetime
+    ) -> ClaimResult:
+        async def effect() -> ClaimResult:
+            result = await self._ledger.claim(key, attempt=attempt, owner=owner, now=now, until=until)
+            if isinstance(result, Claimed):
+                SCOPE.get().owner = owner
+                self._watcher.claimed(result.record)
+            return result
+
+        return await self._write("ledger.claim", effect, f"attempt {attempt} as {owner}", None)
+
+    async def record(self, record: DeliveryRecord, *, owner: str, owes: Sequence[str] = ()) -> None:
+        about = f"{record.status} as {owner}" if self._gate.history.on else ""
+        await self._write(
+            "ledger.record", lambda: self._ledger.record(record, owner=owner, owes=owes), about, None
+        )
+
+    async def record_unclaimed(
+        self, record: DeliveryRecord, *, attempt: int, now: datetime, owes: Sequence[str] = ()
+    ) -> bool:
+        return await self._write(
+            "ledger.record_unclaimed",
+            lambda: self._ledger.record_unclaimed(record, attempt=attempt, now=now, owes=owes),
+            record.key if self._gate.history.on else "",
+            None,
+        )
+
+    async def mark_queued(self, key: DeliveryKey, *, attempt: int, job_at: datetime) -> None:
+        await self._write(
+            "ledger.mark_queued",
+            lambda: self._ledger.mark_queued(key, attempt=attempt, job_at=job_at),
+            f"attempt {attempt}",
+            None,
+        )
+
+    async def mark_reported(self, key: DeliveryKey, event: str) -> None:
+        await self._write(
+            "ledger.mark_reported", lambda: self._ledger.mark_reported(key, event), event, None
+        )
+
+    async def settle(self, key: DeliveryKey, *, forget_at: datetime | None = None) -> MessageRecord | None:
+        return await self._write(
+            "ledger.settle", lambda: self._ledger.settle(key, forget_at=forget_at), key.delivery, None
+        )
+
+    async def close(self, message_id: str, *, forget_at: datetime) -> None:
+        await self._write(
+            "ledger.close", lambda: self._ledger.close(message_id, forget_at=forget_at), "", None
+        )
+
+    async def message(self, message_id: str) -> MessageRecord | None:
+        return await self._gate.call(
+            "ledger.message", lambda: self._ledger.message(message_id), trouble=LedgerTrouble
+        )
+
+    async def delivery(self, key: DeliveryKey) -> DeliveryRecord | None:
+        return await self._gate.call(
+            "ledger.delivery", lambda: self._ledger.delivery(key), trouble=LedgerTrouble
+        )
+
+    async def deliveries(self, message_id: str) -> Sequence[DeliveryRecord]:
+        return await self._gate.call(
+            "ledger.deliveries", lambda: self._ledger.deliveries(message_id), trouble=LedgerTrouble
+        )
+
+    async def listed(
+        self,
+        status: State,
+        shard: int,
+        *,
+        before: datetime | None = None,
+        limit: int = 100,
+        after: Mapping[str, str] | None = None,
+    ) -> tuple[Sequence[Listed], Mapping[str, str] | None]:
+        async def effect() -> tuple[Sequence[Listed], Mapping[str, str] | None]:
+            return self._listing.page(status, shard, before=before, limit=limit, after=after)
+
+        return await self._gate.call("ledger.listed", effect, trouble=LedgerTrouble, about=shard)
+
+
+class GatedControl:
+    """Policies stand still in a run, so each is read from its port once."""
+
+    def __init__(self, gate: Gate, control: Control) -> None:
+        self._gate, self._control = gate, control
+        self._known: dict[str, DomainPolicy] = {}
+
+    async def policy(self, domain: str) -> DomainPolicy:
+        async def effect() -> DomainPolicy:
+            if domain not in self._known:
+                self._known[domain] = await self._control.policy(domain)
+            return self._known[domain]
+
+        return await self._gate.call("control.policy", effect, trouble=ControlTrouble, about=domain)
+
+    async def set_policy(self, domain: str, settings: Mapping[str, Any]) -> None:
+        raise NotImplementedError("no stage writes policy")
+
+
+def _dns_trouble(text: str) -> TransientRefusal:
+    return TransientRefusal(Reply.of(451, "4.4.3", text), Reason.DNS_TROUBLE)
+
+
+class GatedResolver:
+    def __init__(self, gate: Gate, resolver: Resolver) -> None:
+        self._gate, self._resolver = gate, resolver
+
+    async def mail_exchangers(self, domain: str) -> Sequence[MailExchanger]:
+        return await self._gate.call(
+            "resolver.mx",
+            lambda: self._resolver.mail_exchangers(domain),
+            trouble=_dns_trouble,
+            about=domain,
+        )
+
+    async def addresses(self, host: str) -> Sequence[IPAddress]:
+        return await self._gate.call(
+            "resolver.addresses", lambda: self._resolver.addresses(host), trouble=_dns_trouble, about=host
+        )
+
+
+class WorkerClock:
+    """What the running worker's own clock shows."""
+
+    def now(self) -> datetime:
+        return SCOPE.get().process.wall()
+
+    async def sleep(self, seconds: float) -> None:
+        await SCOPE.get().process.pause(int(max(seconds, 0) * SECOND))
+
+
+class WorkerIds:
+    """Ids that name the worker they were made in, and randomness by the name of the job."""
+
+    def __init__(self, draws: Draws) -> None:
+        self._draws = draws
+        self._made: defaultdict[str, int] = defaultdict(int)
+
+    def new_id(self) -> str:
+        name = SCOPE.get().process.name
+        self._made[name] = number = self._made[name] + 1
+        return f"{name}.{number}"
+
+    def random(self) -> float:
+        label = SCOPE.get().label
+        self._made[label] = number = self._made[label] + 1
+        return self._draws.unit(f"{label} random {number}")

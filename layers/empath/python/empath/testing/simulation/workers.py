@@ -1,0 +1,298 @@
+"""Who does the work of a run: functions started by queues, by the ledger's stream, and by the minute.
+
+What Lambda and its event source mappings do is done here: batches, partial failures, cold starts, the timeout
+that ends an invocation, a batch of the stream that comes again until it is done with. What a function does
+is the stages' business alone.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Coroutine, Sequence
+from typing import TYPE_CHECKING, Any
+
+from empath.domain.errors import EmpathError, LeaseLost, Trouble, UnreadableJob
+from empath.domain.records import DeliveryRecord
+from empath.pipeline.batch import work_through
+from empath.pipeline.dead_letters import DeadLetters
+from empath.pipeline.deliver import Delivery, Invocation
+from empath.pipeline.dsn import Reporting
+from empath.pipeline.jobs import AcceptedJob, DeliveryJob, DsnJob, decode
+from empath.pipeline.journal import Journal
+from empath.pipeline.resolve import Resolution
+from empath.pipeline.retry import RetryClock
+from empath.ports import QueueName, ReceivedJob
+from empath.ports.ledger import listing_shard
+from empath.testing.simulation.loop import DAY, MINUTE, SECOND
+from empath.testing.simulation.process import MAX_OFFSET, SCOPE, Process, Scope
+from empath.testing.simulation.queues import GARBAGE, key_of
+
+if TYPE_CHECKING:
+    from empath.testing.simulation.world import World
+
+FUNCTIONS = {
+    QueueName.ACCEPTED: "resolve",
+    QueueName.DELIVERY: "deliver",
+    QueueName.RETRY: "deliver",
+    QueueName.DSN: "dsn",
+}
+COLD_START = 3 * SECOND
+STREAM_SHARDS = 2
+STREAM_BATCH = 10
+
+Change = tuple[DeliveryRecord | None, DeliveryRecord | None]
+
+
+class Workers:
+    def __init__(self, world: World, ports: Any) -> None:
+        self.world, self.ports = world, ports
+        self.loop, self.draws, self.setup = world.loop, world.draws, world.plan.setup
+        self.processes: list[Process] = []
+        self.resolution = Resolution.over(ports)
+        self.delivery = Delivery.over(ports)
+        self.reporting = Reporting.over(ports)
+        self.retry_clock = RetryClock.over(ports)
+        self.dead_letters = DeadLetters.over(ports)
+        self.journal = Journal.over(ports)
+        self._running: Counter[QueueName] = Counter()
+        self._waiting: set[QueueName] = set()
+        self._counts: defaultdict[str, int] = defaultdict(int)
+        self._streams: list[list[Change]] = [[] for _ in range(STREAM_SHARDS)]
+        self._reading: set[int] = set()
+        self._tick_at: int | None = None
+
+    # Processes.
+
+    def start(self, kind: str, timeout: int | None, work: Coroutine[Any, Any, None], label: str) -> Process:
+        """A fresh process that does `work`; with a timeout it is stopped then, unless it stood still."""
+        number = self._next(kind)
+        name = f"{kind}-{number}"
+        offset = int((self.draws.unit(f"offset {kind} {number % 7}") * 2 - 1) * MAX_OFFSET)
+        process = Process(name, self.loop, offset)
+        if timeout is not None:
+            process.ends_at = self.loop.now + timeout * SECOND
+            self.loop.at(process.ends_at, lambda: self._time_is_over(process))
+        self.processes.append(process)
+        token = SCOPE.set(Scope(process, label))
+        process.tasks.append(self.loop.create_task(work))
+        SCOPE.reset(token)
+        return process
+
+    def crash(self, process: Process) -> None:
+        process.alive = False
+        for callback in process.at_death:
+            self.loop.after(SECOND, callback)
+
+    def _time_is_over(self, process: Process) -> None:
+        if process.alive and not process.was_paused and not process.tasks[0].done():
+            self.world.history.note(self.loop.now, process.name, "IS STOPPED at its timeout")
+            self.crash(process)
+
+    def _next(self, name: str) -> int:
+        self._counts[name] = count = self._counts[name] + 1
+        return count
+
+    # Queues.
+
+    def visible(self, queue: QueueName, delay: int) -> None:
+        """Jobs are to be there after `delay`; somebody polls a moment later."""
+        moment = self.draws.below(f"poll {queue} {self._next(f'poll {queue}')}", 500_000)
+        self.loop.after(delay + 1000 + moment, lambda: self._poll(queue))
+
+    def _poll(self, name: QueueName) -> None:
+        if self._running[name] >= self.setup.concurrency:
+            self._waiting.add(name)
+            return
+        number = self._next(f"batch {name}")
+        limit = 1 + self.draws.below(f"batch {name} {number}", self.setup.batch)
+        jobs = self.world.queue.receive(name, limit)
+        if self.world.queue.dead_jobs:
+            self.expect_tick()
+        if not jobs:
+            return
+        if len(jobs) == limit:
+            self.visible(name, 0)
+        self._running[name] += 1
+        kind = FUNCTIONS[name]
+        timeout = self.setup.deliver_timeout if kind == "deliver" else self.setup.timeout
+        cold = self.draws.below(f"cold {name} {number}", COLD_START)
+        self.loop.after(cold, lambda: self._begin(name, kind, timeout, jobs))
+
+    def _begin(self, name: QueueName, kind: str, timeout: int, jobs: Sequence[ReceivedJob]) -> None:
+        process = self.start(kind, timeout, self._batch(name, jobs), f"{name} batch")
+        process.tasks[0].add_done_callback(lambda _: self._free(name, process))
+        process.at_death.append(lambda: self._free(name, process))
+
+    def _free(self, name: QueueName, process: Process) -> None:
+        if process.slot_is_free:
+            return
+        process.slot_is_free = True
+        self._running[name] -= 1
+        if name in self._waiting:
+            self._waiting.discard(name)
+            self.visible(name, 0)
+
+    async def _batch(self, name: QueueName, jobs: Sequence[ReceivedJob]) -> None:
+        process = SCOPE.get().process
+        invocation = Invocation.begun(process.remaining)
+
+        async def one(job: ReceivedJob) -> bool:
+            key = key_of(name, job.body)
+            label = self.world.label(key.message_id)
+            if key.delivery:
+                label += f"/{key.delivery.removeprefix('delivery#')}"
+            SCOPE.set(
+                Scope(process, label, visible_at=lambda: self.world.queue.visible_again_at(name, job.receipt))
+            )
+            try:
+                return await self._work(name, job, invocation)
+            except (Trouble, UnreadableJob) as error:
+                if isinstance(error, UnreadableJob) and job.body not in GARBAGE:
+                    self.world.invariants.broken("errors", f"{label}: {error!r}")
+                raise
+            except LeaseLost:
+                # Only who stood still can lose a lease that outlives every invocation.
+                if not process.was_paused:
+                    self.world.invariants.broken("leases", f"{label} lost its lease in the middle of its time")
+                raise
+            except Exception as error:
+                self.world.invariants.broken("errors", f"{label}: {error!r}")
+                raise
+
+        received = ", ".join(f"{job.message_id} (try {job.receive_count})" for job in jobs)
+        self.world.history.note(self.loop.now, process.name, f"begins with {received} from {name}")
+        failed = set(await work_through(jobs, one, queue=self.ports.queue, name=name))
+        for job in jobs:
+            if job.message_id in failed:
+                continue
+            lost = self.world.faults.once("unacknowledged", f"{name} {key_of(name, job.body)}", self.loop.now)
+            if lost is None:
+                kindly = self.draws.chance(f"kindly {name} {job.message_id}", 0.5)
+                self.world.queue.acknowledge(name, job, kindly=kindly)
+        back = f", {len(failed)} come back" if failed else ""
+        self.world.history.note(self.loop.now, process.name, f"ends, {len(jobs) - len(failed)} done{back}")
+
+    async def _work(self, name: QueueName, job: ReceivedJob, invocation: Invocation) -> bool:
+        match name:
+            case QueueName.ACCEPTED:
+                await self.resolution.resolve(decode(AcceptedJob, job.body))
+            case QueueName.DELIVERY | QueueName.RETRY:
+                return await self.delivery.deliver(
+                    decode(DeliveryJob, job.body), queue=name, received=job, invocation=invocation
+                )
+            case QueueName.DSN:
+                await self.reporting.report(decode(DsnJob, job.body))
+        return True
+
+    # The stream.
+
+    def streamed(self, old: DeliveryRecord | None, new: DeliveryRecord) -> None:
+        """A change of a delivery; the changes of a message stay in order."""
+        shard = listing_shard(new.message_id) % STREAM_SHARDS
+        self._streams[shard].append((old, new))
+        if shard not in self._reading:
+            self._reading.add(shard)
+            moment = self.draws.below(f"stream {shard} {self._next(f'stream {shard}')}", SECOND)
+            self.loop.after(moment, lambda: self._read(shard, STREAM_BATCH))
+
+    @property
+    def streams_are_read(self) -> bool:
+        return not any(self._streams)
+
+    def _read(self, shard: int, limit: int) -> None:
+        """Give the journal the next batch of a shard; the shard waits until it is done with."""
+        stream = self._streams[shard]
+        # The journal does nothing with a change that settles nothing: such a batch is skipped.
+        while stream and not any(_settles(change) for change in stream[:limit]):
+            del stream[:limit]
+        if not stream:
+            self._reading.discard(shard)
+            return
+        size = min(limit, len(stream))
+        process = self.start(
+            "journal", self.setup.timeout, self._note(shard, stream[:size]), f"stream {shard}"
+        )
+
+        def look() -> None:
+            if process.is_done:
+                again = self.world.faults.once("replay", f"stream {shard}", self.loop.now)
+                if again is None:
+                    del stream[:size]
+                    self._read(shard, STREAM_BATCH)
+                else:
+                    # Given once more from the middle, as after a failure that came too late to matter.
+                    del stream[: int(size * again.amount)]
+                    self._read(shard, STREAM_BATCH)
+            else:
+                self.loop.after(SECOND, lambda: self._read(shard, max(1, size // 2)))
+
+        once = _Once(look)
+        process.tasks[0].add_done_callback(lambda _: once())
+        process.at_death.append(once)
+
+    async def _note(self, shard: int, changes: Sequence[Change]) -> None:
+        process = SCOPE.get().process
+        try:
+            await self.journal.note_all(changes)
+        except Trouble:
+            return
+        except Exception as error:
+            self.world.invariants.broken("errors", f"stream {shard}: {error!r}")
+            return
+        process.is_done = True
+
+    # The clock function.
+
+    def expect_tick(self) -> None:
+        """Let the clock function run at the next full minute at which it would find something.
+
+        Minutes at which it would read empty pages are left out: 7,200 of them in five days.
+        """
+        due = self.loop.now if self.world.queue.dead_jobs else self.world.listing.next_due()
+        if due is None:
+            return
+        minute = (max(due, self.loop.now) // MINUTE + 1) * MINUTE
+        if self._tick_at is None or minute < self._tick_at or self._tick_at <= self.loop.now:
+            self._tick_at = minute
+            self.loop.at(minute, lambda: self._tick(minute))
+
+    def _tick(self, minute: int) -> None:
+        if self._tick_at != minute:
+            return
+        self._tick_at = None
+        name = f"tick at {minute // MINUTE % (DAY // MINUTE)}"
+        if self.world.faults.once("missed", name, self.loop.now) is None:
+            self.start("clock", self.setup.timeout, self._minute(), name)
+        else:
+            self.world.history.note(self.loop.now, "clock", "misses its minute")
+        self.loop.after(1, self.expect_tick)
+
+    async def _minute(self) -> None:
+        process = SCOPE.get().process
+        try:
+            await self.retry_clock.tick(process.remaining)
+            await self.dead_letters.sweep(process.remaining)
+        except Trouble:
+            return
+        except EmpathError as error:
+            self.world.invariants.broken("errors", f"the clock: {error!r}")
+        except Exception as error:
+            self.world.invariants.broken("errors", f"the clock: {error!r}")
+
+
+class _Once:
+    """A callback that does its work at its first call."""
+
+    def __init__(self, work: Any) -> None:
+        self._work = work
+        self._done = False
+
+    def __call__(self) -> None:
+        if not self._done:
+            self._done = True
+            self._work()
+
+
+def _settles(change: Change) -> bool:
+    old, new = change
+    return new is not None and new.is_settled and not (old is not None and old.is_settled)
