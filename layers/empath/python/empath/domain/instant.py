@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer
+
+_TEXT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{1,6}Z")
 
 
 def format_instant(instant: datetime) -> str:
@@ -16,7 +19,10 @@ def format_instant(instant: datetime) -> str:
 
 def parse_instant(text: str) -> datetime:
     """The inverse of `format_instant`; ValueError for anything else."""
-    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
+    # fromisoformat alone would take other forms too; strptime alone takes ten times as long.
+    if not _TEXT.fullmatch(text):
+        raise ValueError(f"not a point in time: {text[:40]!r}")
+    return datetime.fromisoformat(text)
 
 
 def _to_instant(value: Any) -> Any:
