@@ -68,6 +68,8 @@ class Setup:
     faults_until: int
     rates: Mapping[str, float]
     """By kind of fault: the chance of it at a call that can have it."""
+    tick: int
+    """Minutes between two runs of the clock function: one, or more where it keeps missing its minute."""
     garbage: bool
     """An unreadable job lies on every queue."""
 
@@ -100,6 +102,9 @@ RATES: Mapping[str, tuple[float, ...]] = {
     "replay": (0.05, 0.3),
     "missed": (0.1, 0.5),
 }
+
+KINDS = ("good",) * 5 + ("mixed",) * 4 + ("greylist", "down", "refusing", "refusing", "dead", "dns")
+"""Of next hops. A destination that never accepts costs the simulator fifteen times a good one."""
 
 DOMAINS = ("a.test", "b.test", "c.test", "d.test", "e.test", "f.test")
 POLICIES: tuple[Mapping[str, Any], ...] = (
@@ -136,6 +141,7 @@ def _setup(draws: Draws) -> Setup:
             kind: draws.choice(f"rate {kind}", rates) if draws.chance(f"with {kind}", 0.5) else 0.0
             for kind, rates in RATES.items()
         },
+        tick=draws.choice("tick", (1, 1, 3, 10)),
         garbage=draws.chance("garbage", 0.1),
     )
 
@@ -144,9 +150,7 @@ def _hop(draws: Draws, domain: str) -> HopPlan:
     def draw(name: str) -> float:
         return draws.unit(f"hop {domain} {name}")
 
-    kind = draws.choice(
-        f"hop {domain}", ("good", "good", "mixed", "mixed", "greylist", "down", "refusing", "dead", "dns")
-    )
+    kind = draws.choice(f"hop {domain}", KINDS)
     rough = draw("rough") < 0.3
     common = {
         "ambiguous": 0.2 * draw("ambiguous") if rough else 0.01,
@@ -174,7 +178,7 @@ def _hop(draws: Draws, domain: str) -> HopPlan:
 
 
 def _messages(draws: Draws) -> list[MessagePlan]:
-    count = draws.choice("messages", (1, 2, 3, 5, 8, 13, 21))
+    count = draws.choice("messages", (1, 2, 3, 5, 8, 13, 21, 34))
     window = draws.choice("window", (SECOND, MINUTE, HOUR, DAY))
     return [_message(draws, number, window) for number in range(1, count + 1)]
 

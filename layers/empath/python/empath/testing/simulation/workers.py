@@ -251,7 +251,8 @@ class Workers:
         due = self.loop.now if self.world.queue.dead_jobs else self.world.listing.next_due()
         if due is None:
             return
-        minute = (max(due, self.loop.now) // MINUTE + 1) * MINUTE
+        grid = self.setup.tick * MINUTE
+        minute = (max(due, self.loop.now) // grid + 1) * grid
         if self._tick_at is None or minute < self._tick_at or self._tick_at <= self.loop.now:
             self._tick_at = minute
             self.loop.at(minute, lambda: self._tick(minute))
