@@ -2,12 +2,14 @@
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
 
 import pytest
 
+from empath.aws.session import AwsSession
 from empath.bootstrap import Ports, Runtime, open_ingress
 from empath.config import ConfigError, FunctionConfig, IngressConfig
 from empath.observe.metrics import EmfMetrics
@@ -86,6 +88,37 @@ async def test_a_port_without_its_settings_names_the_variable(port: str, variabl
     ports = Ports(FunctionConfig.from_environment({}), metrics=EmfMetrics("x"))
     with pytest.raises(ConfigError, match=variable):
         await ports.open(port)
+
+
+@pytest.mark.parametrize(
+    ("environment", "words"),
+    [
+        ({}, "AWS_REGION is not set"),
+        ({"AWS_REGION": "no region"}, "no region"),
+        ({"AWS_REGION": "eu-west-1", "AWS_PROFILE": "nobody"}, "nobody"),
+        ({"AWS_REGION": "eu-west-1", "AWS_ENDPOINT_URL": "garbage"}, "garbage"),
+    ],
+)
+async def test_aws_settings_that_are_missing_or_wrong_are_told_before_any_request(
+    environment: dict[str, str], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AWS_DEFAULT_REGION")
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, os.devnull)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    ports = Ports(FunctionConfig.from_environment(ENVIRONMENT), metrics=EmfMetrics("x"))
+    with pytest.raises(ConfigError, match=words):
+        await ports.open("spool")
+
+
+async def test_the_region_of_aws_region_counts_before_the_default_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # botocore itself reads only AWS_DEFAULT_REGION; every other SDK, and our own messages, say AWS_REGION.
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+    async with AwsSession() as session:
+        assert (await session.s3()).meta.region_name == "eu-west-1"
 
 
 async def test_the_ingress_gets_its_parts_and_writes_its_counters(capsys: pytest.CaptureFixture[str]) -> None:

@@ -60,6 +60,22 @@ def test_without_one_the_outputs_of_the_stacks_name_everything(tmp_path: Path) -
     assert target.description == "AWS in eu-west-1"
 
 
+@pytest.mark.usefixtures("deployed")
+def test_the_region_may_be_named_by_aws_region(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_DEFAULT_REGION")
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+    target = find_target(tmp_path)
+    assert target.description == "AWS in eu-west-1"
+    assert len(read_depths(target)) == 2
+
+
+@pytest.mark.usefixtures("aws")
+def test_an_endpoint_that_is_no_url_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "garbage")
+    with pytest.raises(ControlError, match="garbage"):
+        find_target(tmp_path)
+
+
 @pytest.mark.usefixtures("aws")
 def test_an_account_without_the_stacks_is_told_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(ControlError, match="no stack EmpathStorage in eu-west-1"):

@@ -64,6 +64,13 @@ def test_a_port_in_use_is_one_line_and_the_exit_code_is_2(taken: socket.socket) 
     assert errors == f"empath ingress: cannot listen on 127.0.0.1 port {port}: the port is in use\n"
 
 
+def test_without_an_aws_region_the_start_fails_in_one_line_and_with_exit_code_2() -> None:
+    process = start(**ENVIRONMENT | {"AWS_DEFAULT_REGION": "", "AWS_CONFIG_FILE": os.devnull})
+    _, errors = process.communicate(timeout=TIMEOUT)
+    assert process.returncode == 2
+    assert errors == "empath ingress: AWS_REGION is not set: it should hold the region's name\n"
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_idle_sessions_and_the_process(number: signal.Signals, taken: socket.socket) -> None:
     port = taken.getsockname()[1]

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from empath.domain.address import check_domain
-from empath.domain.errors import AddressSyntaxError, EmpathError
+from empath.domain.errors import AddressSyntaxError
+from empath.domain.errors import ConfigError as ConfigError
 from empath.domain.network import IPNetwork
 from empath.ports.queue import QueueName
 
@@ -22,10 +23,6 @@ if TYPE_CHECKING:
     from empath.ingress.settings import IngressSettings
 
 MIB = 1024 * 1024
-
-
-class ConfigError(EmpathError):
-    """A variable is missing or cannot be used; the text names it and says what it should hold."""
 
 
 def _comma_list(value: Any) -> Any:

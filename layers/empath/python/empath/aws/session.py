@@ -7,6 +7,7 @@ or function, AWS_ENDPOINT_URL, ...). A client belongs to the event loop that it 
 from __future__ import annotations
 
 import asyncio
+import os
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -14,6 +15,9 @@ from typing import TYPE_CHECKING, Any, Self
 import aiobotocore
 from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
+from botocore.exceptions import BotoCoreError
+
+from empath.domain.errors import ConfigError
 
 if TYPE_CHECKING:
     from types_aiobotocore_dynamodb import DynamoDBClient
@@ -64,16 +68,23 @@ def config(*, read_timeout: float = READ_TIMEOUT) -> AioConfig:
     )
 
 
+def region_of_environment() -> dict[str, str]:
+    """AWS_REGION as an argument for clients: the SDKs' common name for it, which botocore does not read."""
+    region = os.environ.get("AWS_REGION")
+    return {"region_name": region} if region else {}
+
+
 class AwsSession:
     """The process's clients; `async with` closes them, and so does `close`.
 
-    Only what is asked for is opened: loading a service's model is most of a cold start.
+    Only what is asked for is opened: loading a service's model is most of a cold start. Opening one raises
+    ConfigError where the environment does not say how.
     """
 
     def __init__(self, session: AioSession | None = None, **client_arguments: str) -> None:
         """`client_arguments` (endpoint_url, region_name, ...) count before what the environment says."""
         self._session = session or AioSession()
-        self._client_arguments = client_arguments
+        self._client_arguments = region_of_environment() | client_arguments
         self._open: dict[str, Any] = {}
         self._opening = asyncio.Lock()
         self._exits = AsyncExitStack()
@@ -95,9 +106,21 @@ class AwsSession:
             if service not in self._open:
                 # As Any: the stubs know 400 services by literal name, and each argument by its type.
                 create: Any = self._session.create_client
-                client = create(service, config=config(read_timeout=read_timeout), **self._client_arguments)
-                self._open[service] = await self._exits.enter_async_context(client)
+                settings = config(read_timeout=read_timeout)
+                try:
+                    self._require_region()
+                    client = create(service, config=settings, **self._client_arguments)
+                    self._open[service] = await self._exits.enter_async_context(client)
+                except (BotoCoreError, ValueError) as error:
+                    # No request was made yet: this is about the environment, or the user's AWS files.
+                    raise ConfigError(f"the AWS settings cannot be used: {error}") from error
         return self._open[service]
+
+    def _require_region(self) -> None:
+        # With an explicit endpoint botocore would notice only when it signs the first request.
+        named: Any = self._client_arguments.get("region_name") or self._session.get_config_variable("region")
+        if not named:
+            raise ConfigError("AWS_REGION is not set: it should hold the region's name")
 
     async def close(self) -> None:
         """Close every client; they open anew when asked for again."""

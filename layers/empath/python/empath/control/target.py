@@ -105,9 +105,11 @@ def _find_aws(state_dir: Path) -> Target:
     import boto3
     from botocore.exceptions import BotoCoreError, ClientError
 
+    from empath.aws.session import region_of_environment
+
     nothing_local = f"no local stack runs in {state_dir}"
     try:
-        session = boto3.session.Session()
+        session = boto3.session.Session(**region_of_environment())  # type: ignore[arg-type]
         if session.region_name is None:
             raise ControlError(
                 f"{nothing_local}, and no AWS region is set",
@@ -125,7 +127,7 @@ def _find_aws(state_dir: Path) -> Target:
                 missing.append(stack)
                 continue
             outputs |= {entry["OutputKey"]: entry["OutputValue"] for entry in described.get("Outputs", [])}
-    except (BotoCoreError, ClientError) as error:
+    except (BotoCoreError, ClientError, ValueError) as error:
         raise ControlError(
             f"{nothing_local}, and AWS does not answer: {error}",
             "start the local stack with `make run`, or check AWS_PROFILE and your credentials",
@@ -135,4 +137,6 @@ def _find_aws(state_dir: Path) -> Target:
             f"{nothing_local}, and AWS has no stack {STORAGE_STACK} in {session.region_name}",
             "start the local stack with `make run`, or deploy with `cdk deploy --all`",
         )
-    return Target(description=f"AWS in {session.region_name}", outputs=outputs)
+    return Target(
+        description=f"AWS in {session.region_name}", outputs=outputs, client_arguments=region_of_environment()
+    )

@@ -16,6 +16,10 @@ class EmpathError(Exception):
     """The root of every error of this project."""
 
 
+class ConfigError(EmpathError):
+    """A setting is missing or cannot be used; the text names it and says what it should hold."""
+
+
 class AddressSyntaxError(EmpathError):
     """Not a mailbox of RFC 5321 §4.1.2; the text says why."""
 
