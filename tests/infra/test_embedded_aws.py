@@ -1,6 +1,7 @@
 """The embedded AWS: starts, keeps its state, and leaves nothing behind."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -12,6 +13,8 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
 
 from empath.local.deploy import Deployment, StackOutputs, deploy
 from empath.local.embedded_aws import REGION, EmbeddedAws, Options, embedded_aws
@@ -36,6 +39,45 @@ async def test_state_survives_a_stop_and_a_change_of_port(tmp_path: Path, port: 
         (message,) = _client(aws, "sqs").receive_message(QueueUrl=url)["Messages"]
         assert message["Body"] == "a job"
         assert _client(aws, "s3").get_object(Bucket="spool", Key="a")["Body"].read() == b"mail"
+
+
+async def test_a_kill_loses_only_what_came_after_the_last_checkpoint(tmp_path: Path, port: int) -> None:
+    async with embedded_aws(Options(tmp_path, port)) as aws:
+        _client(aws, "sqs").create_queue(QueueName="jobs")
+        await aws.checkpoint()
+        written = aws.options.home / "state" / "sqs.json"
+        async with asyncio.timeout(10):
+            while not written.exists() or "jobs" not in written.read_text():
+                await asyncio.sleep(0.05)
+        os.kill(aws.pid, signal.SIGKILL)
+        await aws.wait()
+    async with embedded_aws(Options(tmp_path, port)) as aws:
+        assert _client(aws, "sqs").get_queue_url(QueueName="jobs")["QueueUrl"]
+
+
+async def test_after_a_kill_before_any_checkpoint_it_begins_anew(tmp_path: Path, port: int) -> None:
+    # Objects are on disk at once: a bucket that outlived its stack would stop the next deployment.
+    async with embedded_aws(Options(tmp_path, port)) as aws:
+        _client(aws, "s3").create_bucket(Bucket="spool")
+        os.kill(aws.pid, signal.SIGKILL)
+        await aws.wait()
+    async with embedded_aws(Options(tmp_path, port)) as aws:
+        assert _client(aws, "s3").list_buckets()["Buckets"] == []
+
+
+async def test_state_survives_a_stop_that_does_not_wait_for_an_open_request(
+    tmp_path: Path, port: int
+) -> None:
+    aws = await EmbeddedAws.start(Options(tmp_path, port))
+    url = _client(aws, "sqs").create_queue(QueueName="jobs")["QueueUrl"]
+    _client(aws, "sqs").create_queue(QueueName="empty")
+    _client(aws, "sqs").send_message(QueueUrl=url, MessageBody="a job")
+    poll = asyncio.create_task(asyncio.to_thread(_poll, aws))
+    await asyncio.sleep(0.5)
+    await aws.stop(within=3)
+    await poll
+    async with embedded_aws(Options(tmp_path, port)) as aws:
+        assert _client(aws, "sqs").receive_message(QueueUrl=url)["Messages"]
 
 
 async def test_stopping_ends_every_process_and_removes_their_files(tmp_path: Path, port: int) -> None:
@@ -115,7 +157,14 @@ def _client(aws: EmbeddedAws, service: Any) -> Any:
         region_name=REGION,
         aws_access_key_id="test",
         aws_secret_access_key="test",
+        config=Config(retries={"total_max_attempts": 1}),
     )
+
+
+def _poll(aws: EmbeddedAws) -> None:
+    sqs = _client(aws, "sqs")
+    with contextlib.suppress(BotoCoreError, ClientError):
+        sqs.receive_message(QueueUrl=sqs.get_queue_url(QueueName="empty")["QueueUrl"], WaitTimeSeconds=20)
 
 
 def _free_port() -> int:

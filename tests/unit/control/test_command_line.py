@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -124,6 +125,37 @@ def test_a_broken_state_file_is_told(capsys: pytest.CaptureFixture[str], tmp_pat
     (tmp_path / ".empath" / "stack.json").write_text("{")
     assert run(["queue", "list"]) == 1
     assert "cannot be read" in capsys.readouterr().err
+
+
+def test_a_port_in_use_is_told_before_anything_is_started(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        monkeypatch.setenv("EMPATH_SMTP_PORT", str(port))
+        assert run(["local", "up"]) == 1
+    captured = capsys.readouterr()
+    assert f"port {port} of 127.0.0.1, meant for the ingress, cannot be used" in captured.err
+    assert "EMPATH_SMTP_PORT" in captured.err
+    assert captured.out == ""
+
+
+def test_a_state_directory_that_cannot_be_used_is_told(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    for place in (tmp_path / "file", tmp_path / "file" / "below"):
+        assert run(["local", "up", "--state-dir", str(place)]) == 1
+        assert "cannot be the state directory" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("value", ["garbage", "http://", "ftp://127.0.0.1:4566", "http://127.0.0.1:x"])
+def test_an_endpoint_that_is_no_url_ends_up_with_2(
+    value: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", value)
+    assert run(["local", "up"]) == 2
+    assert f"AWS_ENDPOINT_URL is '{value}'" in capsys.readouterr().err
 
 
 def test_down_without_a_stack_is_success() -> None:

@@ -67,6 +67,8 @@ def up(
         )
     except LocalStackError as error:
         raise ControlError(error.problem, error.remedy) from error
+    except PermissionError as error:
+        raise ControlError(f"{error.filename} cannot be written ({error.strerror})") from error
 
 
 @local.command()

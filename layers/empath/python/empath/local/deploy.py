@@ -197,7 +197,8 @@ async def _cdk(root: Path, deployment: Deployment, *arguments: str) -> None:
     if code:
         raise LocalStackError(
             f"cdk {arguments[0]} failed (exit code {code}):\n{tail(deployment.log_file)}\n",
-            f"the whole log is {deployment.log_file}",
+            f"the whole log is {deployment.log_file}; to begin anew, remove {state / 'aws'}"
+            " (with the mail that is queued there)",
         )
 
 

@@ -3,7 +3,7 @@
 It lives in an environment of its own (`.venv-aws`), because it pins botocore exactly. Everything it writes is
 under one directory of the state directory: its log, its state, the workers' copies of code. It keeps its
 state over runs: when it is stopped it writes queues, tables, functions and stacks down, and S3 objects are
-on disk at once. After a SIGKILL the state is that of the last orderly stop.
+on disk at once. After a SIGKILL the state is that of the last orderly stop or `checkpoint`.
 
 Its Lambda workers are its children and share its process group, which is killed when it has ended. It reads a
 pipe that only this process holds open: closing it asks for an orderly stop, and so does the death of this
@@ -16,7 +16,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ from pathlib import Path
 
 from empath.local.checkout import checkout_root
 from empath.local.errors import LocalStackError
+from empath.local.ports import require_free
 
 HOST = "127.0.0.1"
 REGION = "us-east-1"
@@ -89,7 +89,7 @@ class EmbeddedAws:
         Raises LocalStackError when the port is taken, MiniStack is not installed, or it does not come up.
         """
         python = interpreter or _interpreter()
-        _require_free(options.port)
+        require_free(options.port, "the embedded AWS", "EMPATH_AWS_PORT")
         _prepare(options)
         with options.log_file.open("ab") as log:
             process = await asyncio.create_subprocess_exec(
@@ -116,6 +116,13 @@ class EmbeddedAws:
     async def wait(self) -> int:
         """Wait until it ends by itself, and return its exit code."""
         return await self._process.wait()
+
+    async def checkpoint(self) -> None:
+        """Ask it to write its state down, for the case that it is killed before it can. Does not wait."""
+        if self._process.stdin is not None:
+            with contextlib.suppress(ConnectionError):
+                self._process.stdin.write(b".")
+                await self._process.stdin.drain()
 
     async def stop(self, within: float = STOP_WITHIN) -> None:
         """Let it write its state down and end, then make sure that no worker is left. Idempotent."""
@@ -173,21 +180,12 @@ def _interpreter() -> Path:
     return python
 
 
-def _require_free(port: int) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError as error:
-            raise LocalStackError(
-                f"port {port} of {HOST}, meant for the embedded AWS, cannot be used ({error.strerror})",
-                "stop what listens there, or set EMPATH_AWS_PORT to another port",
-            ) from None
-
-
 def _prepare(options: Options) -> None:
     home = options.home
     shutil.rmtree(home / "tmp", ignore_errors=True)
+    if not any((home / "state").glob("*.json")):
+        # It was killed before it wrote anything down: buckets that no stack knows would stop the deployment.
+        shutil.rmtree(home / "s3", ignore_errors=True)
     for directory in ("tmp", "state", "s3"):
         (home / directory).mkdir(parents=True, exist_ok=True)
     if options.log_file.exists():

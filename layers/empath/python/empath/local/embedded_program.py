@@ -1,9 +1,9 @@
 """The program of the embedded AWS, run by the interpreter of `.venv-aws`; nothing of the library is there.
 
-It starts MiniStack, stops it when the parent closes the pipe or is gone, and sets straight two things in its
-evaluation of IAM: requests over the loopback interface count as protected on their way, as they are in AWS,
-so that policies which refuse plain HTTP stay in force; and SQS's batch calls are what IAM knows them as, the
-action on one message.
+It starts MiniStack, writes its state down when the parent asks, stops it when the parent closes the pipe or
+is gone, and sets straight two things in its evaluation of IAM: requests over the loopback interface count as
+protected on their way, as they are in AWS, so that policies which refuse plain HTTP stay in force; and SQS's
+batch calls are what IAM knows them as, the action on one message.
 """
 
 import importlib
@@ -19,11 +19,21 @@ GRACE = 2.0
 
 
 def stop_with_parent(runtime: Any) -> None:
-    """Read the pipe that only the parent holds open; its end asks for an orderly stop, however it came."""
+    """Read the pipe that only the parent holds open: an octet asks for the state to be written down, its end
+    for an orderly stop, however it came."""
     while os.read(sys.stdin.fileno(), 1):
-        pass
+        write_state()
     end_workers(runtime)
+    # MiniStack does so, too, once every request has its answer; the parent may not wait that long.
+    write_state()
     os.kill(os.getpid(), signal.SIGTERM)
+
+
+def write_state() -> None:
+    """Write everything down, service by service; each file changes as a whole."""
+    app = sys.modules.get("ministack.app")
+    if app is not None:
+        app.save_all(app._build_persistence_save_dict())
 
 
 def end_workers(runtime: Any) -> None:

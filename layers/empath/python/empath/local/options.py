@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from empath.local.errors import LocalStackError
 from empath.net.resolver import parse_nameserver
@@ -56,7 +57,7 @@ class LocalOptions:
             state_dir=chosen,
             nameservers=_nameservers(environ.get("EMPATH_NAMESERVERS") or None),
             mx_port=_port("EMPATH_MX_PORT", mx_port) if mx_port else None,
-            endpoint_url=environ.get("AWS_ENDPOINT_URL") or None,
+            endpoint_url=_endpoint(environ.get("AWS_ENDPOINT_URL") or None),
             **ports,
         )
         options.require_distinct_ports()
@@ -82,6 +83,22 @@ def _port(name: str, value: int | str) -> int:
     if not 1 <= port <= 65_535:
         raise LocalStackError(f"{name} is {value!r}", "it should be a port number from 1 to 65535")
     return port
+
+
+def _endpoint(value: str | None) -> str | None:
+    if value is None:
+        return None
+    try:
+        parts = urlsplit(value)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise LocalStackError(
+            f"AWS_ENDPOINT_URL is {value!r}",
+            "it should be a URL such as http://127.0.0.1:4566, or not be set to start the embedded AWS",
+        )
+    return value
 
 
 def _nameservers(value: str | None) -> str | None:

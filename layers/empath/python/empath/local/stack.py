@@ -24,7 +24,8 @@ from empath.local.errors import LocalStackError
 from empath.local.inbox import Inbox
 from empath.local.internet import LocalInternet
 from empath.local.options import HOST, LocalOptions
-from empath.local.state import RunningStack, forget_state, read_state, write_state
+from empath.local.ports import require_free
+from empath.local.state import RunningStack, forget_state, is_held, lock_file, read_state, write_state
 from empath.local.supervisor import supervised_ingress
 from empath.system import SystemClock
 from empath.testing.metrics import CountedMetrics
@@ -54,8 +55,9 @@ async def local_stack(options: LocalOptions, tell: Tell) -> AsyncIterator[LocalS
     `tell` gets a line of text for each step. Raises LocalStackError.
     """
     async with contextlib.AsyncExitStack() as parts:
-        options.state_dir.mkdir(parents=True, exist_ok=True)
         parts.enter_context(_alone(options.state_dir))
+        # Now, for whoever else listens there would be taken for the ingress later.
+        require_free(options.smtp_port, "the ingress", "EMPATH_SMTP_PORT")
         ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
         inbox = await parts.enter_async_context(
@@ -86,6 +88,8 @@ async def local_stack(options: LocalOptions, tell: Tell) -> AsyncIterator[LocalS
             )
         )
         await _set_policy(endpoint_url, outputs, mx_port=options.mx_port or inbox.port)
+        if aws is not None:
+            await aws.checkpoint()
 
         tell("starting the ingress")
         keeper = await parts.enter_async_context(
@@ -149,7 +153,8 @@ async def _hold(options: LocalOptions, tell: Tell, ready: Callable[[LocalStack],
 async def take_down(state_dir: Path, *, within: float = 15.0) -> bool:
     """Stop the local stack of `state_dir`, if one runs. Raises LocalStackError when it does not end."""
     stack = read_state(state_dir)
-    if stack is None or not stack.is_alive():
+    # The lock tells that it is still the same process: a killed stack's id may be another's by now.
+    if stack is None or not stack.is_alive() or not is_held(state_dir):
         forget_state(state_dir)
         return False
     os.kill(stack.pid, signal.SIGTERM)
@@ -167,7 +172,15 @@ async def take_down(state_dir: Path, *, within: float = 15.0) -> bool:
 @contextlib.contextmanager
 def _alone(state_dir: Path) -> Iterator[None]:
     """One stack per state directory; the lock goes with the process, however it ends."""
-    with (state_dir / "lock").open("w") as lock:
+    try:
+        state_dir.mkdir(parents=True, exist_ok=True)
+        file = lock_file(state_dir).open("w")
+    except OSError as error:
+        raise LocalStackError(
+            f"{state_dir} cannot be the state directory ({error.strerror})",
+            "choose a directory that can be written to with --state-dir",
+        ) from None
+    with file as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, TypeAdapter, ValidationError
 
 from empath.local.errors import LocalStackError
 
@@ -15,7 +19,7 @@ from empath.local.errors import LocalStackError
 class RunningStack:
     """Addresses of a running local stack, and the process that holds it."""
 
-    pid: int
+    pid: Annotated[int, Field(gt=0)]
     endpoint_url: str
     region: str
     smtp: str
@@ -35,6 +39,9 @@ class RunningStack:
         return True
 
 
+_RUNNING_STACK = TypeAdapter(RunningStack)
+
+
 def state_file(state_dir: Path) -> Path:
     return state_dir / "stack.json"
 
@@ -46,11 +53,16 @@ def read_state(state_dir: Path) -> RunningStack | None:
     """
     path = state_file(state_dir)
     try:
-        return RunningStack(**json.loads(path.read_text()))
-    except FileNotFoundError:
+        text = path.read_text()
+        json.loads(text)  # says better what is wrong with what is no JSON at all
+        return _RUNNING_STACK.validate_json(text, strict=True)
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError, TypeError) as error:
-        raise LocalStackError(f"{path} cannot be read ({error})", "remove it") from None
+    except ValidationError:
+        raise LocalStackError(f"{path} does not describe a local stack", "remove it") from None
+    except (OSError, ValueError) as error:
+        words = error.strerror if isinstance(error, OSError) else error
+        raise LocalStackError(f"{path} cannot be read ({words})", "remove it") from None
 
 
 def write_state(state_dir: Path, stack: RunningStack) -> None:
@@ -64,3 +76,20 @@ def write_state(state_dir: Path, stack: RunningStack) -> None:
 def forget_state(state_dir: Path) -> None:
     with contextlib.suppress(FileNotFoundError):
         state_file(state_dir).unlink()
+
+
+def lock_file(state_dir: Path) -> Path:
+    """Locked by the process that holds the local stack of `state_dir`, for as long as it lives."""
+    return state_dir / "lock"
+
+
+def is_held(state_dir: Path) -> bool:
+    """Whether a process holds a local stack in `state_dir` now."""
+    try:
+        with lock_file(state_dir).open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
