@@ -80,7 +80,8 @@ class Pipeline(cdk.Stack):
     def _dsn(self, worker: Worker) -> None:
         worker.consumes(self._queues.live["dsn"], concurrency=self._settings.dsn_concurrency)
         worker.may(UPDATE, self._deliveries)
-        worker.may(STORE, self._messages)
+        # Deleting: a late copy of a job clears away what an earlier try left behind.
+        worker.may([*STORE, *DELETE], self._messages)
         worker.may(LIST, self._bucket)
         worker.may(SEND, *self._queue_arns("accepted"))
         worker.may(REHIDE, *self._queue_arns("dsn"))

@@ -28,7 +28,7 @@ ALLOWED = {
     },
     "dsn": {
         "dynamodb": {"GetItem", "UpdateItem"},
-        "s3": {"AbortMultipartUpload", "GetObject", "ListBucket", "PutObject"},
+        "s3": {"AbortMultipartUpload", "DeleteObject", "GetObject", "ListBucket", "PutObject"},
         "sqs": {"ChangeMessageVisibility", "SendMessage"},
     },
     "journal": {

@@ -46,6 +46,8 @@ class Reporting(Stage):
         record = await self.ledger.delivery(job.key)
         if record is None or record.reports.get(job.event) != "owed":
             logger.info("report is not owed (any more)", extra={"event": job.event})
+            if record is not None:
+                await self._clear_away(record, job.event)
             return
         message = await self.ledger.message(job.message_id)
         if message is not None and message.reverse_path is not None:
@@ -84,6 +86,16 @@ class Reporting(Stage):
             content=chunks(),
         )
         logger.info("report handed in", extra={"event": event, "report_id": report_id})
+
+    async def _clear_away(self, record: DeliveryRecord, event: str) -> None:
+        """Remove what an earlier try of a late job may have left behind.
+
+        A worker that was slower than another one puts the raw object of a report back that is settled
+        long since; should it die before it sends the job, nobody else would remove the object again.
+        """
+        report = await self.ledger.message(report_id_of(record.key, event, record.received_at))
+        if report is not None and report.is_settled:
+            await self.spool.delete(report.spool_key)
 
     async def _original_headers(self, message: MessageRecord) -> bytes:
         """The header section as it was sent on, trace header first."""
