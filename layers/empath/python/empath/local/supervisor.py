@@ -68,10 +68,12 @@ async def _start(environment: Mapping[str, str], log_file: Path) -> asyncio.subp
         return await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
+            "empath.local.child",
             "functions.ingress",
             cwd=checkout_root(),
             env={**_inherited(), **environment},
-            stdin=asyncio.subprocess.DEVNULL,
+            # Closed by nobody but the end of this process: an ingress without its stack would keep the port.
+            stdin=asyncio.subprocess.PIPE,
             stdout=log,
             stderr=log,
             # Its own session: Ctrl-C in the terminal reaches only the one who stops things in order.
