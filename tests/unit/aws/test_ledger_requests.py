@@ -10,6 +10,7 @@ import pytest
 
 from empath.aws import items
 from empath.aws.ledger import CLAIM_ROUNDS, DynamoLedger
+from empath.domain.delivery_state import State
 from empath.domain.errors import LedgerTrouble
 from empath.domain.records import DeliveryRecord, Lease, MessageRecord
 from empath.ports import Claimed, LeaseHeld, Missing, Stale
@@ -119,3 +120,20 @@ async def test_every_name_and_value_of_a_request_is_declared_and_none_besides() 
         assert (
             used == request["ExpressionAttributeNames"].keys() | request["ExpressionAttributeValues"].keys()
         )
+
+
+async def test_a_listed_item_that_cannot_be_read_hides_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    good = {
+        "pk": {"S": "01M"},
+        "sk": {"S": "delivery#b.test"},
+        "status": {"S": "DEFERRED"},
+        "at": {"S": "2026-03-01T12:00:00.000Z"},
+        "attempt": {"N": "2"},
+    }
+    bad = [{**good, name: value} for name, value in (("status", {"S": "?"}), ("at", {"S": "?"}))]
+    without = {name: value for name, value in good.items() if name != "attempt"}
+    client = ScriptedClient(query=[{"Items": [*bad, without, {**good, "job_at": {"B": b""}}, good]}])
+    rows, more = await ledger_on(client).listed(State.DEFERRED, 0)
+    assert [row.key.delivery for row in rows] == ["delivery#b.test"]
+    assert more is None
+    assert len(caplog.records) == 4

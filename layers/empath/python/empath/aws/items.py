@@ -87,7 +87,10 @@ def message_of_item(item: Mapping[str, Any]) -> MessageRecord:
     words = _words(item)
     words["message_id"] = words.pop("pk", None)
     if "metadata" in words:
-        words["metadata"] = json.loads(words["metadata"])
+        try:
+            words["metadata"] = json.loads(words["metadata"])
+        except (TypeError, ValueError) as error:
+            raise LedgerTrouble(f"an item whose metadata is no JSON: {error}") from error
     return _read(MessageRecord, words)
 
 
@@ -99,17 +102,23 @@ def delivery_of_item(item: Mapping[str, Any]) -> DeliveryRecord:
 
 
 def listed_of_item(item: Mapping[str, Any]) -> Listed:
-    """A row of the `listing` index, which holds only some attributes of its item."""
-    words = decode_item(item)
-    return Listed(
-        key=DeliveryKey(message_id=words["pk"], delivery=words["sk"]),
-        status=State(words["status"]),
-        at=parse_instant(words["at"]),
-        attempt=words["attempt"],
-        job_at=_instant(words.get("job_at")),
-        next_attempt_at=_instant(words.get("next_attempt_at")),
-        reason=words.get("reason"),
-    )
+    """A row of the `listing` index, which holds only some attributes of its item.
+
+    Raises LedgerTrouble for one that this release cannot read.
+    """
+    try:
+        words = decode_item(item)
+        return Listed(
+            key=DeliveryKey(message_id=words["pk"], delivery=words["sk"]),
+            status=State(words["status"]),
+            at=parse_instant(words["at"]),
+            attempt=int(words["attempt"]),
+            job_at=_instant(words.get("job_at")),
+            next_attempt_at=_instant(words.get("next_attempt_at")),
+            reason=words.get("reason"),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise LedgerTrouble(f"a listed item that is no delivery: {type(error).__name__}: {error}") from error
 
 
 def record_of_image(image: Mapping[str, Any]) -> MessageRecord | DeliveryRecord | None:
@@ -123,7 +132,10 @@ def record_of_image(image: Mapping[str, Any]) -> MessageRecord | DeliveryRecord 
 
 
 def _words(item: Mapping[str, Any]) -> dict[str, Any]:
-    words = decode_item(item)
+    try:
+        words = decode_item(item)
+    except ValueError as error:
+        raise LedgerTrouble(f"an item that is not ours: {error}") from error
     if words.get("schema") != SCHEMA:
         raise LedgerTrouble(f"an item of schema {words.get('schema')!r} where this release reads {SCHEMA}")
     return words

@@ -21,6 +21,7 @@ repeated `record` cannot be told from a lost lease by its condition; the stage l
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -64,6 +65,8 @@ MAX_CREATES_AT_ONCE = 25
 """Writes of one `create` under way at a time: a message of a thousand domains leaves room for others."""
 
 CLAIM_ROUNDS = 3
+
+logger = logging.getLogger(__name__)
 
 
 class DynamoLedger:
@@ -237,7 +240,7 @@ class DynamoLedger:
         else:
             last = answer.get("LastEvaluatedKey")
         token = {name: last[name]["S"] for name in ("pk", "sk", "at")} if last else None
-        return [items.listed_of_item(item) for item in found], token
+        return [row for item in found if (row := _listed(item)) is not None], token
 
     async def _put_new(self, item: Item) -> Item | None:
         """Write an item unless it is there; what is there then, None when it was written."""
@@ -323,6 +326,18 @@ def _forget(write: Write, forget_at: datetime) -> None:
     ]
     write.values[":forget_at"] = text(forget_text)
     write.values[":expires_at"] = encode(items.time_to_live(forget_text))
+
+
+def _listed(item: Mapping[str, Any]) -> Listed | None:
+    """A row of the index; None for one that cannot be read, which must not hide the others."""
+    try:
+        return items.listed_of_item(item)
+    except LedgerTrouble:
+        key = {name: item.get(name, {}).get("S") for name in ("pk", "sk")}
+        logger.exception(
+            "a listed item cannot be read", extra={"message_id": key["pk"], "delivery": key["sk"]}
+        )
+        return None
 
 
 def _whole(now: datetime) -> datetime:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any, TypeVar, cast
 
 from empath.domain.errors import EmpathError, QueueTrouble, Trouble, UnreadableJob
 from empath.ports import JobQueue, QueueName, ReceivedJob
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
 Work = Callable[[ReceivedJob], Awaitable[bool]]
 Around = Callable[[ReceivedJob], AbstractContextManager[None]]
 
@@ -42,6 +44,15 @@ async def work_through(
 
     done = await asyncio.gather(*map(one, jobs))
     return [job.message_id for job, is_done in zip(jobs, done, strict=True) if not is_done]
+
+
+async def all_of(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Do everything at the same time, to its end; the results in order, or else the first error of all."""
+    ends = await asyncio.gather(*work, return_exceptions=True)
+    for end in ends:
+        if isinstance(end, BaseException):
+            raise end
+    return cast(list[T], ends)
 
 
 async def _guarded(job: ReceivedJob, work: Work, queue: JobQueue, name: QueueName) -> bool:

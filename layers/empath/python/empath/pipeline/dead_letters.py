@@ -84,6 +84,12 @@ class DeadLetters(Stage):
                 extra={"queue": name, "job_id": job.message_id, "error": str(error)},
             )
             return False
+        except Exception:
+            # Stays for the operator, and the others behind it have their turn.
+            logger.exception(
+                "dead letter cannot be brought back", extra={"queue": name, "job_id": job.message_id}
+            )
+            return False
         await self.queue.delete_dead(name, job.receipt)
         logger.warning("dead letter brought back", extra={"queue": name, "job_id": job.message_id})
         return True

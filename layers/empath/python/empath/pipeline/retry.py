@@ -6,13 +6,14 @@ sends names the attempt, and the claim decides.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from empath.domain.delivery_state import State
+from empath.domain.errors import Trouble
+from empath.pipeline.batch import all_of
 from empath.pipeline.followups import SQS_HORIZON, FollowUps
 from empath.pipeline.stage import Stage
 from empath.ports import Clock, JobQueue, Ledger, Listed
@@ -36,10 +37,10 @@ class RetryClock(Stage):
     async def tick(self, remaining: Callable[[], float]) -> int:
         """Queue every attempt that is near or overdue; how many jobs were sent.
 
-        Raises LedgerTrouble or QueueTrouble; the next tick finds the rest.
+        Raises LedgerTrouble or QueueTrouble, when every shard has come to an end; the next tick finds the
+        rest.
         """
-        sent = await asyncio.gather(*(self._tick_shard(shard, remaining) for shard in range(LISTING_SHARDS)))
-        return sum(sent)
+        return sum(await all_of(self._tick_shard(shard, remaining) for shard in range(LISTING_SHARDS)))
 
     async def _tick_shard(self, shard: int, remaining: Callable[[], float]) -> int:
         now = self.clock.now()
@@ -50,20 +51,26 @@ class RetryClock(Stage):
             page, after = await self.ledger.listed(
                 State.DEFERRED, shard, before=now + SQS_HORIZON, after=after
             )
-            due = [row for row in page if needs_job(row, now)]
-            await asyncio.gather(
-                *(
-                    follow_ups.queue_attempt(
-                        row.key, attempt=row.attempt, due=row.next_attempt_at or row.at, now=now
-                    )
-                    for row in due
-                )
-            )
-            sent += len(due)
+            sent += sum(await all_of(_queue(row, follow_ups, now=now) for row in page if needs_job(row, now)))
             if after is None:
                 return sent
         logger.warning("the clock ran out of time; the next tick goes on", extra={"shard": shard})
         return sent
+
+
+async def _queue(row: Listed, follow_ups: FollowUps, *, now: datetime) -> bool:
+    """Queue a listed attempt; False for one that is beyond help, which must not keep the others waiting."""
+    try:
+        await follow_ups.queue_attempt(
+            row.key, attempt=row.attempt, due=row.next_attempt_at or row.at, now=now
+        )
+    except Trouble:
+        raise
+    except Exception:
+        about = {"message_id": row.key.message_id, "delivery": row.key.delivery}
+        logger.exception("a deferred delivery cannot be queued", extra=about)
+        return False
+    return True
 
 
 def needs_job(row: Listed, now: datetime) -> bool:
