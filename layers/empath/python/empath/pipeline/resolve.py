@@ -44,6 +44,11 @@ from empath.ports import (
 
 MAX_LOOKUPS_AT_ONCE = 20
 
+LOOKUPS_WITHIN = 10.0
+"""Seconds for all lookups of a message. A destination without an answer by then goes on without one, as after
+DNS trouble: otherwise a hundred domains with dead name servers would use up every invocation, and none of the
+message's recipients would ever be tried."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -61,14 +66,8 @@ class Resolution(Stage):
 
     async def resolve(self, job: AcceptedJob) -> None:
         """Raises a Trouble when something does not answer; the job is to come again then."""
-        limit = asyncio.Semaphore(MAX_LOOKUPS_AT_ONCE)
-
-        async def routed(record: DeliveryRecord) -> DeliveryRecord:
-            async with limit:
-                return await self._routed(record, reportable=job.reverse_path is not None)
-
         fresh = await self._fresh_deliveries(job)
-        await self._write(job, await asyncio.gather(*(routed(record) for record in fresh)))
+        await self._write(job, await self._routed_in_time(fresh, reportable=job.reverse_path is not None))
 
     async def expire(self, job: AcceptedJob) -> bool:
         """Give up a message that could not be resolved until its time was over.
@@ -114,6 +113,29 @@ class Resolution(Stage):
         policy = await self.control.policy(domain)
         by_policy = job.received_at + timedelta(seconds=policy.retry.expiry)
         return min(by_policy, job.deliver_by) if job.deliver_by else by_policy
+
+    async def _routed_in_time(
+        self, records: Sequence[DeliveryRecord], *, reportable: bool
+    ) -> list[DeliveryRecord]:
+        """What `_routed` makes of each, or the record as it was where that takes too long."""
+        limit = asyncio.Semaphore(MAX_LOOKUPS_AT_ONCE)
+
+        async def routed(record: DeliveryRecord) -> DeliveryRecord:
+            async with limit:
+                return await self._routed(record, reportable=reportable)
+
+        lookups = [asyncio.create_task(routed(record)) for record in records]
+        try:
+            done, late = await asyncio.wait(lookups, timeout=LOOKUPS_WITHIN)
+        finally:
+            for lookup in lookups:
+                lookup.cancel()
+        if late:
+            logger.warning("%d destinations could not be looked up in time", len(late))
+        return [
+            lookup.result() if lookup in done else record
+            for lookup, record in zip(lookups, records, strict=True)
+        ]
 
     async def _routed(self, record: DeliveryRecord, *, reportable: bool) -> DeliveryRecord:
         """The record with its site, or failed at once when DNS says that no mail can ever arrive."""
