@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,9 @@ class LocalOptions:
     dns_port: int = 2553
     nameservers: str | None = None
     """`host:port,...` that the functions ask instead of the built-in DNS server."""
+    internet_address: str = HOST
+    """The IPv4 address that the inbox and the DNS server listen on, and that the functions reach them by;
+    another one than 127.0.0.1 for functions in containers."""
     mx_port: int | None = None
     """The port that next hops listen on, instead of the inbox's."""
     endpoint_url: str | None = None
@@ -56,6 +60,7 @@ class LocalOptions:
         options = cls(
             state_dir=chosen,
             nameservers=_nameservers(environ.get("EMPATH_NAMESERVERS") or None),
+            internet_address=_address(environ.get("EMPATH_INTERNET_ADDRESS") or HOST),
             mx_port=_port("EMPATH_MX_PORT", mx_port) if mx_port else None,
             endpoint_url=_endpoint(environ.get("AWS_ENDPOINT_URL") or None),
             **ports,
@@ -83,6 +88,16 @@ def _port(name: str, value: int | str) -> int:
     if not 1 <= port <= 65_535:
         raise LocalStackError(f"{name} is {value!r}", "it should be a port number from 1 to 65535")
     return port
+
+
+def _address(value: str) -> str:
+    try:
+        return str(ipaddress.IPv4Address(value))
+    except ValueError:
+        raise LocalStackError(
+            f"EMPATH_INTERNET_ADDRESS is {value!r}",
+            "it should be an IPv4 address of this machine that the functions can reach",
+        ) from None
 
 
 def _endpoint(value: str | None) -> str | None:

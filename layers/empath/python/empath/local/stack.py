@@ -11,7 +11,7 @@ import contextlib
 import fcntl
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,9 +61,15 @@ async def local_stack(options: LocalOptions, tell: Tell) -> AsyncIterator[LocalS
         ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
         inbox = await parts.enter_async_context(
-            Inbox.running(options.state_dir / "inbox", host=HOST, port=options.inbox_port)
+            Inbox.running(options.state_dir / "inbox", host=options.internet_address, port=options.inbox_port)
         )
-        internet = await parts.enter_async_context(LocalInternet.running(host=HOST, port=options.dns_port))
+        internet = await parts.enter_async_context(
+            LocalInternet.running(
+                host=options.internet_address,
+                port=options.dns_port,
+                inbox_address=options.internet_address,
+            )
+        )
 
         aws: EmbeddedAws | None = None
         endpoint_url = options.endpoint_url
@@ -83,11 +89,16 @@ async def local_stack(options: LocalOptions, tell: Tell) -> AsyncIterator[LocalS
                 bundling="local" if aws else "lambda",
                 settings={
                     "hostname": HOSTNAME,
-                    "nameservers": options.nameservers or f"{HOST}:{internet.port}",
+                    "nameservers": options.nameservers or f"{options.internet_address}:{internet.port}",
                 },
             )
         )
-        await _set_policy(endpoint_url, outputs, mx_port=options.mx_port or inbox.port)
+        await _set_policy(
+            endpoint_url,
+            outputs,
+            mx_port=options.mx_port or inbox.port,
+            allowed=[f"{options.internet_address}/32"],
+        )
         if aws is not None:
             await aws.checkpoint()
 
@@ -113,8 +124,8 @@ async def local_stack(options: LocalOptions, tell: Tell) -> AsyncIterator[LocalS
             endpoint_url=endpoint_url,
             region=REGION,
             smtp=f"{HOST}:{options.smtp_port}",
-            inbox=f"{HOST}:{inbox.port}",
-            dns=f"{HOST}:{internet.port}",
+            inbox=f"{options.internet_address}:{inbox.port}",
+            dns=f"{options.internet_address}:{internet.port}",
             outputs=dict(outputs.named),
         )
         write_state(options.state_dir, running)
@@ -191,7 +202,9 @@ def _alone(state_dir: Path) -> Iterator[None]:
         yield
 
 
-async def _set_policy(endpoint_url: str, outputs: StackOutputs, *, mx_port: int) -> None:
+async def _set_policy(
+    endpoint_url: str, outputs: StackOutputs, *, mx_port: int, allowed: Sequence[str]
+) -> None:
     """What makes this an internet of its own: loopback is allowed, next hops are at the inbox's port."""
     async with AwsSession(
         endpoint_url=endpoint_url,
@@ -203,7 +216,7 @@ async def _set_policy(endpoint_url: str, outputs: StackOutputs, *, mx_port: int)
             await session.dynamodb(), outputs.control_table, clock=SystemClock(), metrics=CountedMetrics()
         )
         await control.set_policy(
-            "*", {"allow_addresses": ["127.0.0.0/8"], "port": mx_port, "retry": QUICK_RETRIES}
+            "*", {"allow_addresses": ["127.0.0.0/8", *allowed], "port": mx_port, "retry": QUICK_RETRIES}
         )
 
 
