@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from empath.domain.address import check_domain
-from empath.domain.errors import AddressSyntaxError
+from empath.domain.address import HostName
 from empath.domain.errors import ConfigError as ConfigError
 from empath.domain.network import IPNetwork
 from empath.ports.queue import QueueName
@@ -31,16 +30,6 @@ def _comma_list(value: Any) -> Any:
 
 def _upper(value: Any) -> Any:
     return value.upper() if isinstance(value, str) else value
-
-
-def _host(value: str) -> str:
-    try:
-        check_domain(value)
-    except AddressSyntaxError as error:
-        raise ValueError(str(error)) from error
-    if not value.isascii():
-        raise ValueError("not ASCII")
-    return value
 
 
 def _nameservers(values: tuple[str, ...]) -> tuple[str, ...]:
@@ -61,7 +50,6 @@ def _json_object(value: Any) -> Any:
     return json.loads(value) if isinstance(value, str) else value
 
 
-Hostname = Annotated[str, AfterValidator(_host)]
 Nameservers = Annotated[tuple[str, ...], BeforeValidator(_comma_list), AfterValidator(_nameservers)]
 Networks = Annotated[tuple[IPNetwork, ...], BeforeValidator(_comma_list)]
 QueueUrls = Annotated[dict[QueueName, str], BeforeValidator(_json_object)]
@@ -110,7 +98,7 @@ class FunctionConfig(_Environment):
     )
     deliveries_table: str | None = _from("EMPATH_DELIVERIES_TABLE", None, "the name of the ledger's table")
     control_table: str | None = _from("EMPATH_CONTROL_TABLE", None, "the name of the control table")
-    hostname: Hostname | None = _from("EMPATH_HOSTNAME", None, "the relay's own host name")
+    hostname: HostName | None = _from("EMPATH_HOSTNAME", None, "the relay's own host name")
     nameservers: Nameservers = _from(
         "EMPATH_NAMESERVERS", (), "IP addresses of name servers, each with :port if not 53, comma between"
     )
@@ -140,7 +128,7 @@ class IngressConfig(_Environment):
 
     spool_bucket: str = _from("EMPATH_SPOOL_BUCKET", ..., "the name of the spool's bucket")
     accepted_queue_url: Url = _from("EMPATH_ACCEPTED_QUEUE_URL", ..., "the URL of an SQS queue")
-    hostname: Hostname = _from("EMPATH_HOSTNAME", ..., "the relay's own host name")
+    hostname: HostName = _from("EMPATH_HOSTNAME", ..., "the relay's own host name")
     smtp_host: str = _from("EMPATH_SMTP_HOST", "127.0.0.1", "the address to listen on")
     smtp_port: Annotated[int, Field(ge=0, le=65_535)] = _from(
         "EMPATH_SMTP_PORT", 2525, "a port number from 0 (any free one) to 65535"

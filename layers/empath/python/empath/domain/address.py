@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, PlainSerializer
+from pydantic import AfterValidator, BeforeValidator, PlainSerializer
 
 from empath.domain.errors import AddressSyntaxError
 
@@ -136,3 +136,17 @@ def _to_mailbox(value: Any) -> Any:
 
 MailboxField = Annotated[Mailbox, BeforeValidator(_to_mailbox), PlainSerializer(str)]
 """A Mailbox as a pydantic field: text in JSON and in the ledger."""
+
+
+def _host_name(value: str) -> str:
+    try:
+        check_domain(value)
+    except AddressSyntaxError as error:
+        raise ValueError(str(error)) from error
+    if not value.isascii():
+        raise ValueError("a host name in its ASCII form is needed")
+    return value
+
+
+HostName = Annotated[str, AfterValidator(_host_name)]
+"""A Domain or address-literal in ASCII, as a pydantic field."""

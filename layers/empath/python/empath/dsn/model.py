@@ -12,10 +12,10 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
-from empath.domain.address import MailboxField, check_domain
-from empath.domain.errors import AddressSyntaxError, EmpathError
+from empath.domain.address import HostName, MailboxField
+from empath.domain.errors import EmpathError
 from empath.domain.instant import InstantField
 from empath.domain.reason import Reason
 from empath.domain.reply import EnhancedStatusCode, Reply, StatusField
@@ -38,16 +38,6 @@ class Action(StrEnum):
     DELIVERED = "delivered"
     RELAYED = "relayed"
     EXPANDED = "expanded"
-
-
-def _host(value: str) -> str:
-    try:
-        check_domain(value)
-    except AddressSyntaxError as error:
-        raise ValueError(str(error)) from error
-    if not value.isascii():
-        raise ValueError("a host name in its ASCII form is needed")
-    return value
 
 
 class ReportedRecipient(BaseModel):
@@ -83,7 +73,7 @@ class Report(BaseModel):
 
     report_id: Annotated[str, Field(pattern=_REPORT_ID)]
     """The message id of the report itself (not of the message that it reports on)."""
-    reporting_mta: Annotated[str, AfterValidator(_host)]
+    reporting_mta: HostName
     composed_at: InstantField
     reverse_path: MailboxField
     """Who gets the report: the reverse-path of the original message."""
