@@ -16,6 +16,8 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from empath.net.resolver import parse_nameserver
+
 # The deliver stage claims a delivery for the invocation's remaining time plus this.
 LEASE_GRACE_S = 10
 
@@ -52,7 +54,9 @@ class Settings(BaseModel):
     # Stored mail and state outlive the stack unless the deployment says otherwise.
     removal: Literal["retain", "destroy"] = "retain"
     point_in_time_recovery: bool = True
-    spool_expiry_days: int = Field(30, ge=7, le=365)
+    # Never before the longest expiry that a policy may have (30 days), with some days for dead letters to
+    # come back in: else the bucket would take the content away from under mail that is still queued.
+    spool_expiry_days: int = Field(40, ge=35, le=365)
 
     resolve_timeout: int = Field(60, ge=3, le=900)
     deliver_timeout: int = Field(780, ge=3, le=900)
@@ -74,10 +78,14 @@ class Settings(BaseModel):
     @field_validator("nameservers")
     @classmethod
     def _nameservers(cls, value: str) -> str:
+        # As the functions read them: a name would end every one of them at its start.
         for server in filter(None, (part.strip() for part in value.split(","))):
-            host, colon, port = server.rpartition(":")
-            if colon and not host.endswith(":") and not (port.isdigit() and 0 < int(port) < 65536):
-                raise ValueError(f"expected host or host:port, comma-separated, not {server!r}")
+            try:
+                parse_nameserver(server)
+            except ValueError:
+                raise ValueError(
+                    f"expected IP addresses or address:port, comma-separated, not {server!r}"
+                ) from None
         return value.replace(" ", "")
 
     @model_validator(mode="after")

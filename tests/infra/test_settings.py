@@ -3,7 +3,9 @@
 import re
 
 import pytest
+from pydantic import ValidationError
 
+from empath.domain.retry import RetryPolicy
 from infra.settings import FUNCTIONS, LEASE_GRACE_S, Settings, SettingsError
 
 
@@ -54,7 +56,8 @@ def test_a_killed_workers_jobs_are_back_within_a_minute_on_the_local_stack() -> 
         ({"deliver_timeout": "soon"}, "setting 'deliver_timeout'.*got 'soon'"),
         ({"log_retention_days": 2}, "setting 'log_retention_days'"),
         ({"hostname": "-"}, "setting 'hostname'"),
-        ({"nameservers": "127.0.0.1:dns"}, "setting 'nameservers'.*host:port"),
+        ({"nameservers": "127.0.0.1:dns"}, "setting 'nameservers'.*address:port"),
+        ({"nameservers": "ns1.example.com"}, "setting 'nameservers'.*IP addresses"),
         ({"profile": "moon"}, "setting 'profile'"),
         ({"visibility_margin": LEASE_GRACE_S}, "visibility_margin must be over 14 s"),
     ],
@@ -75,3 +78,13 @@ def test_every_mistake_is_named_at_once() -> None:
 )
 def test_nameservers_are_addresses_with_or_without_port(nameservers: str) -> None:
     assert Settings(nameservers=nameservers).nameservers == nameservers.replace(" ", "")
+
+
+def test_the_spool_outlives_the_longest_wait_that_a_policy_may_ask_for() -> None:
+    longest_wait = 30
+    RetryPolicy(expiry=longest_wait * 86_400)
+    with pytest.raises(ValidationError):
+        RetryPolicy(expiry=longest_wait * 86_400 + 1)
+    with pytest.raises(SettingsError, match="spool_expiry_days"):
+        Settings.from_context({"spool_expiry_days": longest_wait + 1})
+    assert Settings().spool_expiry_days > longest_wait
