@@ -82,6 +82,8 @@ def a_message(target: MemoryTarget) -> str:
         ["send", "--from", "<>", "--to", "bob"],
         ["send", "--from", "<>", "--to", "bob@b.test", "--server", "x:y"],
         ["send", "--from", "<>", "--to", "bob@b.test", "--file", "not-there.eml"],
+        ["send", "--from", "<>", "--to", "bob@b.test", "--text", "\udcff"],
+        ["send", "--from", "<>", "--to", "bob@b.test", "--subject", "\udcff"],
         ["local", "up", "--smtp-port", "0"],
         ["local", "up", "--smtp-port", "2526"],
         ["local", "invoke", "nonsense", "event.json"],

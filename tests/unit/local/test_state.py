@@ -63,3 +63,15 @@ async def test_down_ends_no_stranger_who_got_the_id_of_a_killed_stack(
     assert await take_down(tmp_path) is False
     assert set(killed) <= {0}
     assert read_state(tmp_path) is None
+
+
+async def test_down_tells_whose_stack_it_cannot_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(pid: int, number: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "kill", refuse)
+    write_state(tmp_path, RUNNING)
+    with lock_file(tmp_path).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(LocalStackError, match="belongs to another user"):
+            await take_down(tmp_path)

@@ -87,7 +87,12 @@ def read_server(text: str) -> tuple[str, int]:
 
 
 def small_message(sender: Mailbox | None, recipients: Sequence[Mailbox], subject: str, text: str) -> bytes:
-    """A text message with all header fields that a mail needs. Raises BadUsage for an impossible subject."""
+    """A text message with all header fields that a mail needs. Raises BadUsage for impossible words."""
+    for option, words in (("--subject", subject), ("--text", text)):
+        try:
+            words.encode()
+        except UnicodeEncodeError:
+            raise BadUsage(f"{option} is not valid UTF-8") from None
     message = EmailMessage()
     domain = sender.domain if sender and sender.domain.isascii() else "empathctl.invalid"
     try:

@@ -168,7 +168,12 @@ async def take_down(state_dir: Path, *, within: float = 15.0) -> bool:
     if stack is None or not stack.is_alive() or not is_held(state_dir):
         forget_state(state_dir)
         return False
-    os.kill(stack.pid, signal.SIGTERM)
+    try:
+        os.kill(stack.pid, signal.SIGTERM)
+    except PermissionError:
+        raise LocalStackError(
+            f"the local stack (process {stack.pid}) belongs to another user", "stop it as that user"
+        ) from None
     try:
         async with asyncio.timeout(within):
             while stack.is_alive():
