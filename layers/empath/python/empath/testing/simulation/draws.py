@@ -63,7 +63,7 @@ class Shuffler(Random):
         self._count += 1
         state = int(self._draws.unit(f"{self._name} {self._count}") * _SCALE)
         for last in range(len(x) - 1, 0, -1):
-            # A draw per place would cost too much for a long queue: Knuth's linear congruence goes on from one.
+            # A draw per place costs too much in a long queue: Knuth's linear congruence goes on from one.
             state = (state * 6364136223846793005 + 1442695040888963407) & 0xFFFFFFFFFFFFFFFF
             other = (state >> 32) * (last + 1) >> 32
             x[last], x[other] = x[other], x[last]

@@ -17,13 +17,13 @@ from empath.domain.reason import Reason
 from empath.domain.reply import Reply
 from empath.net.guard import guard
 from empath.ports import Endpoint, MailExchanger, Transaction, TransactionResult
+from empath.testing.memory_resolver import ZoneResolver
 from empath.testing.simulation.draws import Draws
 from empath.testing.simulation.history import History
 from empath.testing.simulation.loop import SECOND, SimulationLoop
 from empath.testing.simulation.plan import HopPlan
 from empath.testing.simulation.ports import Gate
 from empath.testing.simulation.process import SCOPE, Scope
-from empath.testing.memory_resolver import ZoneResolver
 from empath.testing.zones import Node, Zones
 
 ACCEPTED = Sent(Reply.of(250, "2.0.0", "Accepted"))
@@ -77,9 +77,7 @@ class Hops:
         ends_at = self.loop.now + int(deadline * SECOND)
 
         async def effect() -> SimulatedChannel:
-            if self.loop.now < plan.down_until or self.draws.chance(
-                f"{name} connect", plan.connect_refused
-            ):
+            if self.loop.now < plan.down_until or self.draws.chance(f"{name} connect", plan.connect_refused):
                 raise DOWN
             return SimulatedChannel(self, plan, scope, name, ends_at)
 
@@ -157,7 +155,9 @@ class SimulatedChannel:
 
     def _take(self, taken: Taken) -> None:
         self._hops.history.note(
-            self._hops.loop.now, self._plan.domain, f"{taken.message}: TAKEN for {', '.join(taken.recipients)}"
+            self._hops.loop.now,
+            self._plan.domain,
+            f"{taken.message}: TAKEN for {', '.join(taken.recipients)}",
         )
         self._hops.taken(taken)
 

@@ -19,7 +19,7 @@ from empath.testing.memory_ledger import MemoryLedger
 from empath.testing.memory_spool import MemorySpool
 from empath.testing.simulation.hops import Taken
 from empath.testing.simulation.loop import HOUR, SECOND, SimulationLoop
-from empath.testing.simulation.process import MAX_OFFSET, SCOPE
+from empath.testing.simulation.process import SCOPE
 from empath.testing.simulation.queues import JobKey, SimulatedQueue
 from empath.testing.simulation.transitions import delivery_change, message_change
 
@@ -230,8 +230,10 @@ class Invariants:
                 )
             for record in found.values():
                 self._waking(record)
-        elif (record := self._deliveries.get(job.message_id, {}).get(job.delivery)) is not None:
-            self._waking(record)
+            return
+        known = self._deliveries.get(job.message_id, {}).get(job.delivery)
+        if known is not None:
+            self._waking(known)
 
     def _has_accepted_job(self, message_id: str) -> bool:
         return bool(self.queue.living[JobKey("accepted", message_id)])
@@ -268,7 +270,9 @@ class Invariants:
 
     def _is_ambiguous(self, owner: str | None) -> bool:
         entry = self._attempts.get(owner or "")
-        return entry is not None and (entry.ambiguous or (entry.duration is None and owner in self._superseded))
+        return entry is not None and (
+            entry.ambiguous or (entry.duration is None and owner in self._superseded)
+        )
 
     def _label(self, record: DeliveryRecord) -> str:
         return self.label(record.message_id)
@@ -290,6 +294,6 @@ class Invariants:
         for message_id in self._messages:
             if f"messages/{message_id}" in self.spool.objects:
                 self.broken("raw objects", f"{self.label(message_id)} is settled and has a raw object")
-        for (message, address), owners in self._taken.items():
+        for (label, address), owners in self._taken.items():
             if len(owners) > 1:
-                self._sent_twice(message, address, owners)
+                self._sent_twice(label, address, owners)

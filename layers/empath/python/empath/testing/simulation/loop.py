@@ -14,7 +14,7 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextvars import Context, copy_context
-from typing import Any
+from typing import Any, cast
 
 SECOND = 1_000_000
 """Virtual time is a whole number of microseconds."""
@@ -24,12 +24,27 @@ HOUR = 60 * MINUTE
 DAY = 24 * HOUR
 
 Callback = Callable[..., Any]
+RunsAt = Callable[[Context], int | None]
 
 
-class SimulationLoop(asyncio.AbstractEventLoop):
-    """Runs callbacks in virtual time until nothing is left, `stop` is called or `until` has come."""
+class Timer:
+    """What `call_later` gives back."""
 
     def __init__(self) -> None:
+        self.is_cancelled = False
+
+    def cancel(self) -> None:
+        self.is_cancelled = True
+
+
+class SimulationLoop:
+    """Runs callbacks in virtual time until nothing is left, `stop` is called or `until` has come.
+
+    `runs_at` tells when code of a context may run: at once (a time that is past), later, or never.
+    """
+
+    def __init__(self, runs_at: RunsAt) -> None:
+        self._runs_at = runs_at
         self.now = 0
         self.steps = 0
         self._ready: deque[tuple[Context, Callback, tuple[Any, ...]]] = deque()
@@ -51,7 +66,7 @@ class SimulationLoop(asyncio.AbstractEventLoop):
     def run(self, *, until: int, finished: Callable[[], bool]) -> None:
         """Run event by event; `finished` is asked after each. Time ends at `until`, if not before."""
         ready, events = self._ready, self._events
-        asyncio._set_running_loop(self)
+        asyncio._set_running_loop(self._as_asyncio)
         try:
             while not self._stopped:
                 while ready:
@@ -68,7 +83,11 @@ class SimulationLoop(asyncio.AbstractEventLoop):
         finally:
             asyncio._set_running_loop(None)
 
-    # What asyncio uses.
+    # What asyncio uses. Its abstract class would bring dozens of methods that nobody calls here.
+
+    @property
+    def _as_asyncio(self) -> asyncio.AbstractEventLoop:
+        return cast(asyncio.AbstractEventLoop, self)
 
     def call_soon(self, callback: Callback, *args: Any, context: Context | None = None) -> Any:
         # A task that nobody will resume is closed by the garbage collector, after the loop: no echo then.
@@ -77,12 +96,33 @@ class SimulationLoop(asyncio.AbstractEventLoop):
         return None
 
     def create_future(self) -> asyncio.Future[Any]:
-        return asyncio.Future(loop=self)
+        return asyncio.Future(loop=self._as_asyncio)
 
     def create_task(
         self, coro: Coroutine[Any, Any, Any], *, name: str | None = None, context: Context | None = None
     ) -> asyncio.Task[Any]:
-        return asyncio.Task(coro, loop=self, name=name, context=context)
+        return asyncio.Task(coro, loop=self._as_asyncio, name=name, context=context)
+
+    def call_later(
+        self, delay: float, callback: Callback, *args: Any, context: Context | None = None
+    ) -> Timer:
+        return self.call_at(self.time() + delay, callback, *args, context=context)
+
+    def call_at(self, when: float, callback: Callback, *args: Any, context: Context | None = None) -> Timer:
+        timer = Timer()
+        ours = context if context is not None else copy_context()
+
+        def fire() -> None:
+            may_run = self._runs_at(ours)
+            if timer.is_cancelled or may_run is None:
+                return
+            if may_run > self.now:
+                self.at(may_run, fire)
+            else:
+                ours.run(callback, *args)
+
+        self.at(round(when * SECOND), fire)
+        return timer
 
     def time(self) -> float:
         return self.now / SECOND

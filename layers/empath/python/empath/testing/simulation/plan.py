@@ -129,6 +129,9 @@ def plan_of(seed: int) -> Plan:
 
 def _setup(draws: Draws) -> Setup:
     deliver, other, margin = draws.choice("timeouts", TIMEOUTS)
+    faults_until = draws.choice("faults until", (10 * MINUTE, HOUR, 6 * HOUR, 2 * DAY, 6 * DAY))
+    # A storm of days would only show the same storm again and again.
+    mildness = 0 if faults_until <= HOUR else 1
     return Setup(
         deliver_timeout=deliver,
         timeout=other,
@@ -136,9 +139,11 @@ def _setup(draws: Draws) -> Setup:
         concurrency=1 + draws.below("concurrency", 4),
         batch=draws.choice("batch", (1, 3, 10, 10)),
         policy={"allow_addresses": ["127.0.0.0/8"], "retry": draws.choice("policy", POLICIES)},
-        faults_until=draws.choice("faults until", (10 * MINUTE, HOUR, 6 * HOUR, 2 * DAY, 6 * DAY)),
+        faults_until=faults_until,
         rates={
-            kind: draws.choice(f"rate {kind}", rates) if draws.chance(f"with {kind}", 0.5) else 0.0
+            kind: draws.choice(f"rate {kind}", rates[: len(rates) - mildness] or rates)
+            if draws.chance(f"with {kind}", 0.5)
+            else 0.0
             for kind, rates in RATES.items()
         },
         tick=draws.choice("tick", (1, 1, 3, 10)),
@@ -152,29 +157,29 @@ def _hop(draws: Draws, domain: str) -> HopPlan:
 
     kind = draws.choice(f"hop {domain}", KINDS)
     rough = draw("rough") < 0.3
-    common = {
+    common: dict[str, Any] = {
         "ambiguous": 0.2 * draw("ambiguous") if rough else 0.01,
         "lost_before": 0.2 * draw("lost") if rough else 0.01,
         "slow": 0.3 if draw("slow") < 0.2 else 0.0,
         "dns_trouble": 0.3 if draw("dns trouble") < 0.2 else 0.0,
     }
-    has_mx = {"dns": "mx" if draw("mx") < 0.5 else "ok"}
+    common["dns"] = "mx" if draw("mx") < 0.5 else "ok"
     match kind:
         case "mixed":
-            refusing = {"refused": 0.3 * draw("refused"), "deferred": 0.6 * draw("deferred")}
-            return HopPlan(domain, connect_refused=0.2 * draw("down"), **refusing, **common, **has_mx)
+            refusing: dict[str, Any] = {"refused": 0.3 * draw("refused"), "deferred": 0.6 * draw("deferred")}
+            return HopPlan(domain, connect_refused=0.2 * draw("down"), **refusing, **common)
         case "greylist":
-            return HopPlan(domain, down_until=int(draw("until") * 2 * HOUR), deferred=0.5, **common, **has_mx)
+            return HopPlan(domain, down_until=int(draw("until") * 2 * HOUR), deferred=0.5, **common)
         case "down":
-            return HopPlan(domain, down_until=int(draw("until") * 8 * DAY), **common, **has_mx)
+            return HopPlan(domain, down_until=int(draw("until") * 8 * DAY), **common)
         case "refusing":
-            return HopPlan(domain, refused=0.9, **common, **has_mx)
+            return HopPlan(domain, refused=0.9, **common)
         case "dead":
-            return HopPlan(domain, deferred=0.95, **common, **has_mx)
+            return HopPlan(domain, deferred=0.95, **common)
         case "dns":
             return HopPlan(domain, dns=draws.choice(f"hop {domain} dns", ("nullmx", "nosuch", "private")))
         case _:
-            return HopPlan(domain, **common, **has_mx)
+            return HopPlan(domain, **common)
 
 
 def _messages(draws: Draws) -> list[MessagePlan]:
@@ -188,9 +193,7 @@ def _message(draws: Draws, number: int, window: int) -> MessagePlan:
     recipients = draws.choice(f"{name} recipients", (1, 1, 1, 2, 2, 3, 5))
     if draws.chance(f"{name} is large", 0.002):
         recipients = 130
-    users = [
-        f"user{part}@{draws.choice(f'{name} domain {part % 7}', DOMAINS)}" for part in range(recipients)
-    ]
+    users = [f"user{part}@{draws.choice(f'{name} domain {part % 7}', DOMAINS)}" for part in range(recipients)]
     null = draws.chance(f"{name} null", 0.15)
     return MessagePlan(
         number=number,

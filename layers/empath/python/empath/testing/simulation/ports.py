@@ -194,7 +194,8 @@ class GatedQueue:
                 if again is not None:
                     later = int((job.delay + again.amount**4 * 86_400) * SECOND)
                     self._gate.loop.after(
-                        later, lambda body=job.body: self._queue.duplicate(queue, body)  # type: ignore[misc]
+                        later,
+                        lambda body=job.body: self._queue.duplicate(queue, body),
                     )
 
         async def partly(amount: float) -> None:
@@ -287,9 +288,7 @@ class GatedLedger:
         )
 
     async def mark_reported(self, key: DeliveryKey, event: str) -> None:
-        await self._write(
-            "ledger.mark_reported", lambda: self._ledger.mark_reported(key, event), event, None
-        )
+        await self._write("ledger.mark_reported", lambda: self._ledger.mark_reported(key, event), event, None)
 
     async def settle(self, key: DeliveryKey, *, forget_at: datetime | None = None) -> MessageRecord | None:
         return await self._write(

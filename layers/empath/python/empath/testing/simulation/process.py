@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -83,8 +83,16 @@ class Scope:
     """Names the job in histories and draws; the same in a shrunk run."""
     owner: str | None = None
     """The claim that the job's worker holds, or held."""
-    visible_at: Callable[[], int] | None = None
+    visible_at: Callable[[], int | None] | None = None
     """When the job shows again unless it is done with."""
 
 
 SCOPE: ContextVar[Scope] = ContextVar("empath simulation scope")
+
+
+def runs_at(context: Context) -> int | None:
+    """When the process that a context belongs to goes on: never, once it is dead."""
+    scope = context.get(SCOPE)
+    if scope is None:
+        return 0
+    return scope.process.frozen_until if scope.process.alive else None

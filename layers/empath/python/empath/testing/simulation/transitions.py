@@ -26,7 +26,10 @@ def _within_an_attempt() -> dict[State, frozenset[State]]:
         found, frontier = {state}, {state}
         while frontier:
             frontier = {
-                TRANSITIONS[known, event] for known in frontier for event in events if (known, event) in TRANSITIONS
+                TRANSITIONS[known, event]
+                for known in frontier
+                for event in events
+                if (known, event) in TRANSITIONS
             } - found
             found |= frontier
         reachable[state] = frozenset(found)

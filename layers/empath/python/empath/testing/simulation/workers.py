@@ -74,9 +74,15 @@ class Workers:
             self.loop.at(process.ends_at, lambda: self._time_is_over(process))
         self.processes.append(process)
         token = SCOPE.set(Scope(process, label))
-        process.tasks.append(self.loop.create_task(work))
+        process.tasks.append(self.loop.create_task(self._guarded(process, work)))
         SCOPE.reset(token)
         return process
+
+    async def _guarded(self, process: Process, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except Exception as error:  # noqa: BLE001 (whatever it is, it is the end of the run)
+            self.world.invariants.broken("errors", f"{process.name}: {error!r}")
 
     def crash(self, process: Process) -> None:
         process.alive = False
@@ -153,9 +159,11 @@ class Workers:
             except LeaseLost:
                 # Only who stood still can lose a lease that outlives every invocation.
                 if not process.was_paused:
-                    self.world.invariants.broken("leases", f"{label} lost its lease in the middle of its time")
+                    self.world.invariants.broken(
+                        "leases", f"{label} lost its lease in the middle of its time"
+                    )
                 raise
-            except Exception as error:
+            except EmpathError as error:
                 self.world.invariants.broken("errors", f"{label}: {error!r}")
                 raise
 
@@ -236,7 +244,7 @@ class Workers:
             await self.journal.note_all(changes)
         except Trouble:
             return
-        except Exception as error:
+        except EmpathError as error:
             self.world.invariants.broken("errors", f"stream {shard}: {error!r}")
             return
         process.is_done = True
@@ -276,8 +284,6 @@ class Workers:
         except Trouble:
             return
         except EmpathError as error:
-            self.world.invariants.broken("errors", f"the clock: {error!r}")
-        except Exception as error:
             self.world.invariants.broken("errors", f"the clock: {error!r}")
 
 

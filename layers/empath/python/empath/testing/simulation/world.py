@@ -11,10 +11,9 @@ from types import SimpleNamespace
 from empath.domain.address import parse_mailbox
 from empath.domain.envelope import Envelope, Recipient, Source
 from empath.domain.errors import Trouble
-from empath.domain.records import DeliveryRecord, MessageRecord
+from empath.domain.records import DeliveryRecord
 from empath.pipeline.accept import Acceptance
 from empath.pipeline.jobs import AcceptedJob, decode
-from empath.ports import QueueName
 from empath.testing.memory_control import MemoryControl
 from empath.testing.memory_ledger import MemoryLedger
 from empath.testing.memory_spool import MemorySpool
@@ -37,7 +36,7 @@ from empath.testing.simulation.ports import (
     WorkerClock,
     WorkerIds,
 )
-from empath.testing.simulation.process import SCOPE
+from empath.testing.simulation.process import SCOPE, runs_at
 from empath.testing.simulation.queues import GARBAGE, SimulatedQueue
 from empath.testing.simulation.workers import FUNCTIONS, Workers
 
@@ -67,7 +66,7 @@ class World:
     def __init__(self, plan: Plan, *, history: bool) -> None:
         self.plan = plan
         self.draws = Draws(plan.seed)
-        self.loop = SimulationLoop()
+        self.loop = SimulationLoop(runs_at)
         self.history = History(on=history)
         self.faults = Faults(plan, self.draws)
         self.spool = MemorySpool()
@@ -116,7 +115,7 @@ class World:
     def run(self) -> Result:
         for message in self.plan.messages:
             self._waiting_clients += 1
-            self.loop.at(message.at, lambda message=message: self._connect(message, 1))  # type: ignore[misc]
+            self.loop.at(message.at, lambda message=message: self._connect(message, 1))
         if self.plan.setup.garbage:
             for number, name in enumerate(FUNCTIONS):
                 self.queue.duplicate(name, GARBAGE[number % len(GARBAGE)])
@@ -162,7 +161,7 @@ class World:
 
         def gone() -> None:
             """The client has its answer, or has waited long enough."""
-            if session.tasks[0].done() and session.is_done or number == MAX_TRIES:
+            if session.is_done or number == MAX_TRIES:
                 self._waiting_clients -= 1
             else:
                 # Nobody said 250, so the client still has the message, and tries again.
@@ -246,16 +245,34 @@ def content_of(message: MessagePlan, label: str) -> bytes:
 
 def run(plan: Plan, *, history: bool = False) -> Result:
     """Run a plan to its end."""
+    world = World(plan, history=history)
     logger = logging.getLogger("empath")
-    level, logger_was_disabled = logger.level, logger.disabled
-    logger.setLevel(logging.CRITICAL)
+    level, propagates = logger.level, logger.propagate
+    listener = _Listener(world)
+    logger.setLevel(logging.ERROR)
+    logger.propagate = False
+    logger.addHandler(listener)
     collecting = gc.isenabled()
     # The dead are closed when they are collected; not in the middle of somebody's turn.
     gc.disable()
     try:
-        return World(plan, history=history).run()
+        return world.run()
     finally:
+        logger.removeHandler(listener)
         logger.setLevel(level)
-        logger.disabled = logger_was_disabled
+        logger.propagate = propagates
         if collecting:
             gc.enable()
+
+
+class _Listener(logging.Handler):
+    """Stages log what they did not expect and go on; here it is the end of the run."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(logging.ERROR)
+        self._world = world
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        if error is not None and not isinstance(error, Trouble):
+            self._world.invariants.broken("errors", f"{record.getMessage()}: {error!r}")
