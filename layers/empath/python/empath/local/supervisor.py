@@ -16,7 +16,9 @@ from empath.local.errors import LocalStackError
 from empath.local.options import HOST
 
 START_WITHIN = 30.0
-STOP_WITHIN = 4.0
+STOP_WITHIN = 2.0
+"""Seconds for open sessions to end; with the embedded AWS's 7, the whole stack is down within 10."""
+
 RESTART_PAUSE = 0.3
 USAGE_ERROR = 2
 """The exit code with which the ingress says that starting it again will not help."""
