@@ -50,8 +50,9 @@ async def find_route(destination: str, *, resolver: Resolver, ids: IdSource, own
         return Route(destination, (destination,))
     exchangers = await resolver.mail_exchangers(destination)
     if not exchangers:
-        # RFC 5321 §5.1: without MX records the domain itself is its exchanger.
-        return Route(destination, (destination,))
+        # RFC 5321 §5.1: without MX records the domain itself is its exchanger. If that is our own name, mail
+        # would come back until it has too many `Received` fields.
+        exchangers = [MailExchanger(0, destination)]
     usable = [mx for mx in exchangers if mx.exchange]
     if not usable:
         raise PermanentRefusal(
