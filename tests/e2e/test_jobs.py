@@ -32,7 +32,7 @@ def test_an_unreadable_job_ends_in_the_dead_letter_queue_and_its_neighbours_are_
         what="the unreadable job's arrival in the dead-letter queue",
     )
     assert any(
-        line["message"] == "unreadable job" and line["function"] == "deliver"
+        line.get("message") == "unreadable job" and line["function"] == "deliver"
         for line in deployment.log_lines()
     )
 
