@@ -64,7 +64,7 @@ def read_dialogue(path: Path) -> Dialogue:
     for line in path.read_text("utf-8").splitlines():
         mark, _, rest = line.partition(" ")
         turn = dialogue.turns[-1]
-        if mark in {"C:", "C!"}:
+        if mark in {"C:", "C!", "C+"}:
             if turn.heard or (turn.sent and mark == "C!"):
                 dialogue.turns.append(turn := Turn())
             turn.sent += _raw(rest) + (b"\r\n" if mark == "C:" else b"")

@@ -64,3 +64,11 @@ def test_what_is_no_line_is_not_held(octets: bytes) -> None:
         while buffer.take_line() is not None:
             pass
         assert len(buffer) <= LIMIT
+
+
+def test_a_bounded_piece_leaves_the_rest_for_lines() -> None:
+    buffer = InputBuffer(64)
+    buffer.append(b"BDAT 3\r\na\nbNOOP\r\n")
+    assert buffer.take_line() == b"BDAT 3"
+    assert (buffer.take(2), buffer.take(1), buffer.take_line()) == (b"a\n", b"b", b"NOOP")
+    assert (buffer.take(5), len(buffer)) == (b"", 0)

@@ -7,9 +7,10 @@ import pytest
 from empath.smtp.state import OUT_OF_ORDER, TRANSITIONS, State, Step
 
 COMMANDS_IN_ORDER = {
-    "MAIL": {State.GREETED},
+    "MAIL": {State.GREETED, State.SPOILT},
     "RCPT": {State.MAIL, State.UNWANTED, State.RECIPIENTS},
     "DATA": {State.RECIPIENTS},
+    "BDAT": {State.RECIPIENTS, State.CHUNKS, State.SPOILT},
 }
 SPEAKING = set(State) - {State.CONTENT, State.CLOSED}
 
@@ -22,7 +23,7 @@ def test_a_command_is_either_in_order_or_has_a_reply_that_says_so(verb: str, sta
 @pytest.mark.parametrize(
     ("state", "verb", "code"),
     [
-        (state, verb, 554 if state is State.UNWANTED and verb == "DATA" else 503)
+        (state, verb, 554 if state is State.UNWANTED and verb in {"DATA", "BDAT"} else 503)
         for state, verb in OUT_OF_ORDER
     ],
 )
@@ -41,7 +42,8 @@ def test_every_session_can_be_closed_and_every_transaction_reset() -> None:
 
 
 def test_content_begins_only_after_an_accepted_recipient() -> None:
-    assert [before for before, step in TRANSITIONS if step is Step.CONTENT] == [State.RECIPIENTS]
+    for content in (Step.CONTENT, Step.CHUNKS):
+        assert [before for before, step in TRANSITIONS if step is content] == [State.RECIPIENTS]
     into = {step for (_, step), after in TRANSITIONS.items() if after is State.RECIPIENTS}
     assert into == {Step.RECIPIENT, Step.RECIPIENT_REFUSED}
     assert TRANSITIONS[State.MAIL, Step.RECIPIENT_REFUSED] is State.UNWANTED

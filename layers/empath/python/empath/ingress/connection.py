@@ -89,7 +89,7 @@ class Connection(asyncio.BufferedProtocol):
         self._session.receive(bytes(self._services.receive_buffer[:nbytes]))
         if self._pump():
             timeouts = self._services.settings.timeouts
-            in_content = self._session.state is State.CONTENT
+            in_content = self._session.is_in_content
             self._expect(timeouts.block if in_content else timeouts.command)
         if self._session.awaiting is not None and self._session.waiting_octets > MAX_INPUT_AHEAD:
             self._pause(Pause.AHEAD)
@@ -197,7 +197,7 @@ class Connection(asyncio.BufferedProtocol):
             self._pause(Pause.STORAGE)
 
     def _on_broken(self, event: events.MessageBroken) -> None:
-        self._drop_reception("its content breaks a rule")
+        self._drop_reception("it breaks a rule, or its client took it back")
 
     def _on_message_ends(self, event: events.MessageEnds) -> None:
         reception = self._reception
@@ -299,7 +299,7 @@ class Connection(asyncio.BufferedProtocol):
             logger.info("refused", extra=fields)
 
 
-_BETWEEN_TRANSACTIONS = frozenset({State.CONNECTED, State.GREETED})
+_BETWEEN_TRANSACTIONS = frozenset({State.CONNECTED, State.GREETED, State.SPOILT})
 
 _HANDLERS: Mapping[type[events.Event], Callable[[Connection, Any], None]] = {
     events.Helo: Connection._on_helo,

@@ -40,23 +40,24 @@ class RcptTo:
 
 @dataclass(frozen=True, slots=True)
 class MessageBegins:
-    """*Decision.* DATA; once accepted the client hears 354 and content follows."""
+    """*Decision.* DATA, or the first BDAT when `in_chunks`; content follows once it is accepted."""
 
     envelope: Envelope
+    in_chunks: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ContentChunk:
-    """Octets of the message, transparency (RFC 5321 §4.5.2) undone; never empty."""
+    """Octets of the message, transparency of DATA (RFC 5321 §4.5.2) undone; never empty."""
 
     octets: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class MessageBroken:
-    """The message can no longer be accepted; forget what came of it.
+    """The message can no longer be accepted, or its client took it back; forget what came of it.
 
-    No more chunks of it follow. The core swallows the rest and gives the reply itself.
+    Nothing more of it follows. The core swallows the rest and gives the reply itself.
     """
 
 

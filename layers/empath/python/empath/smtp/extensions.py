@@ -1,7 +1,8 @@
 """Service extensions as data: an EHLO keyword, and the MAIL and RCPT parameters that it brings.
 
 A session is given the extensions that it offers; a parameter of an extension that is not offered is
-unknown (RFC 5321 §4.1.1.11). An extension that brings commands of its own adds them in `server.py`.
+unknown (RFC 5321 §4.1.1.11), and a command of one is not implemented. What commands do is written in
+`server.py`; here stands which extension brings them.
 """
 
 from __future__ import annotations
@@ -47,6 +48,8 @@ class Extension:
     """What follows the keyword in the EHLO reply."""
     mail: Mapping[str, ParameterReader] = field(default_factory=dict)
     rcpt: Mapping[str, ParameterReader] = field(default_factory=dict)
+    commands: frozenset[str] = frozenset()
+    """Verbs that are known only where the extension is offered."""
 
 
 class Offer:
@@ -56,6 +59,7 @@ class Offer:
         self._limits = limits
         self._mail = {keyword: read for known in extensions for keyword, read in known.mail.items()}
         self._rcpt = {keyword: read for known in extensions for keyword, read in known.rcpt.items()}
+        self.commands = frozenset().union(*(known.commands for known in extensions))
         self.ehlo_lines = tuple(
             known.keyword if known.value is None else f"{known.keyword} {known.value(limits)}"
             for known in extensions
@@ -109,5 +113,6 @@ PIPELINING = Extension("PIPELINING")  # RFC 2920
 SIZE = Extension("SIZE", value=lambda limits: str(limits.max_size), mail={"SIZE": _read_size})  # RFC 1870
 EIGHT_BIT_MIME = Extension("8BITMIME", mail={"BODY": _read_body})  # RFC 6152
 ENHANCED_STATUS_CODES = Extension("ENHANCEDSTATUSCODES")  # RFC 2034
+CHUNKING = Extension("CHUNKING", commands=frozenset({"BDAT"}))  # RFC 3030
 
-STANDARD = (PIPELINING, SIZE, EIGHT_BIT_MIME, ENHANCED_STATUS_CODES)
+STANDARD = (PIPELINING, SIZE, EIGHT_BIT_MIME, ENHANCED_STATUS_CODES, CHUNKING)

@@ -40,6 +40,15 @@ class InputBuffer:
         self.clear()
         return octets
 
+    def take(self, limit: int) -> bytes:
+        """What is here, `limit` octets of it at most."""
+        end = self._start + limit
+        if end >= len(self._octets):
+            return self.take_all()
+        octets = self._octets[self._start : end]
+        self._skip_to(end)
+        return octets
+
     def clear(self) -> None:
         self._octets = b""
         self._start = self._scanned = 0

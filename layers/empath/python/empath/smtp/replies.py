@@ -19,11 +19,12 @@ RCPT_OK = Reply.of(250, "2.1.5", "Ok")
 MESSAGE_OK = Reply.of(250, "2.0.0", "Ok: message accepted")
 START_CONTENT = Reply.of(354, None, "End data with <CR><LF>.<CR><LF>")
 BYE = Reply.of(221, "2.0.0", "Bye")
-HELP = Reply.of(214, "2.0.0", "RFC 5321: EHLO HELO MAIL RCPT DATA RSET NOOP VRFY HELP QUIT")
+HELP = Reply.of(214, "2.0.0", "RFC 5321: EHLO HELO MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT")
 CANNOT_VERIFY = Reply.of(252, "2.0.0", "Cannot verify the user; send mail and it will be tried")
 
 TOO_MANY_ERRORS = Reply.of(421, "4.7.0", "Too many errors, closing the connection")
 TOO_MUCH_INPUT = Reply.of(421, "4.7.0", "Message far above the size limit, closing the connection")
+BAD_BDAT = Reply.of(421, "4.5.4", "Syntax: BDAT size [LAST]; cannot tell content from commands, closing")
 TOO_MANY_RECIPIENTS = Reply.of(452, "4.5.3", "Too many recipients")
 
 UNKNOWN_COMMAND = Reply.of(500, "5.5.2", "Command not recognised")
@@ -37,7 +38,8 @@ BAD_VRFY = Reply.of(501, "5.5.4", "Syntax: VRFY address")
 NOT_IMPLEMENTED = Reply.of(502, "5.5.1", "Command not implemented")
 NEED_EHLO = Reply.of(503, "5.5.1", "Bad sequence of commands: send EHLO or HELO first")
 NEED_MAIL = Reply.of(503, "5.5.1", "Bad sequence of commands: need MAIL before this")
-NEED_RCPT = Reply.of(503, "5.5.1", "Bad sequence of commands: need RCPT before DATA")
+NEED_RCPT = Reply.of(503, "5.5.1", "Bad sequence of commands: need RCPT before content")
+IN_CHUNKS = Reply.of(503, "5.5.1", "Bad sequence of commands: BDAT was used, BDAT or RSET comes next")
 NESTED_MAIL = Reply.of(503, "5.5.1", "Bad sequence of commands: nested MAIL")
 BARE_NEWLINE_IN_CONTENT = Reply.of(550, "5.6.0", "Message has a bare CR or LF; lines end with CR LF")
 MESSAGE_TOO_BIG = Reply.of(552, "5.3.4", "Message exceeds the size limit")
@@ -54,6 +56,10 @@ def greeting(hostname: str) -> Reply:
 def helo_ok(hostname: str, lines: tuple[str, ...] = ()) -> Reply:
     """`lines` are the EHLO keywords, one each (RFC 5321 §4.1.1.1)."""
     return Reply.of(250, None, "\n".join((hostname, *lines)))
+
+
+def chunk_taken(size: int) -> Reply:
+    return Reply.of(250, "2.0.0", f"Ok: {size} octets taken")
 
 
 def bad_reverse_path(why: str) -> Reply:

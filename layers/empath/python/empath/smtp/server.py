@@ -15,38 +15,29 @@ nothing else happens; `next_event` gives None and input waits.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Mapping
 
 from empath.domain.address import Mailbox
 from empath.domain.envelope import Recipient
 from empath.domain.reply import Reply
 from empath.smtp import events, grammar, replies
-from empath.smtp.data_reader import DataReader
-from empath.smtp.events import Decidable, EndCause, Event
+from empath.smtp.chunking import parse_bdat
+from empath.smtp.content import ContentSession, Input
+from empath.smtp.events import EndCause, Event
 from empath.smtp.extensions import Offer
 from empath.smtp.faults import CommandFault
 from empath.smtp.grammar import Command
-from empath.smtp.input_buffer import InputBuffer
 from empath.smtp.limits import Limits
-from empath.smtp.state import OUT_OF_ORDER, TRANSITIONS, State, Step
+from empath.smtp.state import OUT_OF_ORDER, State, Step
 from empath.smtp.transaction import Transaction
 
 
-class ServerSession:
+class ServerSession(ContentSession):
     def __init__(self, hostname: str, offer: Offer, limits: Limits) -> None:
-        self.state = State.CONNECTED
+        super().__init__(limits)
         self._hostname = hostname
         self._offer = offer
-        self._limits = limits
-        self._input = InputBuffer(limits.max_command_line)
-        self._output: list[bytes] = []
-        self._events: deque[Event] = deque()
-        self._awaiting: Decidable | None = None
         self._transaction = Transaction(None)
-        self._reader = DataReader()
-        self._message_is_broken = False
-        self._errors = 0
 
     # What the owner does
 
@@ -54,17 +45,12 @@ class ServerSession:
         """Say 220; once, before anything else."""
         self._output.append(replies.encode(replies.greeting(self._hostname)))
 
-    def receive(self, octets: bytes) -> None:
-        """Take octets from the client; nothing happens before `next_event`."""
-        if self.state is not State.CLOSED:
-            self._input.append(octets)
-
     def next_event(self) -> Event | None:
         """What happened next; None while a decision or more input is needed."""
         while not self._events:
             if self._awaiting is not None or self.state is State.CLOSED:
                 return None
-            if not (self._read_content() if self.state is State.CONTENT else self._read_command()):
+            if not _READERS[self._expects](self):
                 return None
         return self._events.popleft()
 
@@ -74,6 +60,7 @@ class ServerSession:
         match event:
             case events.Helo():
                 lines = self._offer.ehlo_lines if event.esmtp else ()
+                self._abandon_chunks()
                 self._advance(Step.GREET)
                 self._say(reply or replies.helo_ok(self._hostname, lines))
             case events.MailFrom():
@@ -85,10 +72,10 @@ class ServerSession:
                 self._advance(Step.RECIPIENT)
                 self._say(reply or replies.RCPT_OK)
             case events.MessageBegins():
-                self._reader = DataReader()
-                self._message_is_broken = False
-                self._advance(Step.CONTENT)
-                self._say(replies.START_CONTENT)
+                if event.in_chunks:
+                    self._begin_chunks()
+                else:
+                    self._begin_content()
             case events.MessageEnds():
                 self._errors = 0
                 self._advance(Step.RESET)
@@ -102,60 +89,14 @@ class ServerSession:
         match event:
             case events.RcptTo():
                 self._advance(Step.RECIPIENT_REFUSED)
+            case events.MessageBegins(in_chunks=True) if reply.code != 421:
+                self._refuse_chunk(reply)
+                return
             case events.MessageEnds():
                 self._advance(Step.RESET)
             case None:
                 raise RuntimeError("no event waits for a decision")
         self._say(reply)
-
-    def end(self, reply: Reply) -> None:
-        """Say `reply` (a 421) whatever the client is doing, and end the session."""
-        if self.state is not State.CLOSED:
-            self._close(reply, EndCause.BY_OWNER)
-
-    def replies(self) -> bytes:
-        """The replies since the last call, in one piece."""
-        output, self._output = self._output, []
-        return output[0] if len(output) == 1 else b"".join(output)
-
-    @property
-    def awaiting(self) -> Decidable | None:
-        """The event that waits for a decision."""
-        return self._awaiting
-
-    @property
-    def waiting_octets(self) -> int:
-        """Octets received that no event has come of yet."""
-        return len(self._input)
-
-    # Content
-
-    def _read_content(self) -> bool:
-        octets = self._input.take_all()
-        if not octets:
-            return False
-        reader = self._reader
-        room = self._limits.max_raw_octets - reader.raw_octets
-        content, rest = reader.feed(octets[:room])
-        if (reader.has_bare_newline or reader.size > self._limits.max_size) and not self._message_is_broken:
-            self._message_is_broken = True
-            self._events.append(events.MessageBroken())
-        if content and not self._message_is_broken:
-            self._events.append(events.ContentChunk(content))
-        if reader.ended:
-            self._input.append(rest + octets[room:])
-            self._end_content()
-        elif len(octets) > room:
-            self._close(replies.TOO_MUCH_INPUT, EndCause.TOO_MUCH_INPUT)
-        return True
-
-    def _end_content(self) -> None:
-        if not self._message_is_broken:
-            self._ask(events.MessageEnds(self._reader.size))
-            return
-        self._advance(Step.RESET)
-        bare = self._reader.has_bare_newline
-        self._fail(replies.BARE_NEWLINE_IN_CONTENT if bare else replies.MESSAGE_TOO_BIG)
 
     # Commands
 
@@ -175,11 +116,11 @@ class ServerSession:
 
     def _perform(self, command: Command) -> None:
         perform = _COMMANDS.get(command.verb)
-        if perform is None:
+        if perform is None or (command.verb in _BROUGHT and command.verb not in self._offer.commands):
             known = command.verb in _NOT_IMPLEMENTED
             raise CommandFault(replies.NOT_IMPLEMENTED if known else replies.UNKNOWN_COMMAND)
         out_of_order = OUT_OF_ORDER.get((self.state, command.verb))
-        if out_of_order is not None:
+        if out_of_order is not None and command.verb != "BDAT":  # which has octets to be swallowed
             raise CommandFault(out_of_order)
         perform(self, command)
 
@@ -210,9 +151,17 @@ class ServerSession:
         _without_argument(command)
         self._ask(events.MessageBegins(self._transaction.envelope()))
 
+    def _bdat(self, command: Command) -> None:
+        # RFC 3030 §2
+        chunk = parse_bdat(command.argument)
+        is_first = self.state is State.RECIPIENTS
+        envelope = self._transaction.envelope() if is_first else None
+        self._begin_chunk(chunk, OUT_OF_ORDER.get((self.state, "BDAT")), envelope)
+
     def _rset(self, command: Command) -> None:
         # RFC 5321 §4.1.1.5
         _without_argument(command)
+        self._abandon_chunks()
         self._advance(Step.RESET)
         self._say(replies.OK)
 
@@ -235,41 +184,10 @@ class ServerSession:
         _without_argument(command)
         self._close(replies.BYE, EndCause.QUIT)
 
-    # Steps that all of them share
-
     @staticmethod
     def _check_ascii(mailbox: Mailbox | None, smtputf8: bool) -> None:
         if mailbox is not None and not smtputf8 and not mailbox.is_ascii:
             raise CommandFault(replies.NEED_SMTPUTF8)  # RFC 6531 §3.5
-
-    def _advance(self, step: Step) -> None:
-        self.state = TRANSITIONS[self.state, step]
-
-    def _ask(self, event: Decidable) -> None:
-        self._awaiting = event
-        self._events.append(event)
-
-    def _fail(self, reply: Reply) -> None:
-        self._events.append(events.CommandRefused(reply))
-        self._say(reply)
-
-    def _say(self, reply: Reply) -> None:
-        if reply.code == 421:  # RFC 5321 §3.8
-            self._close(reply, EndCause.BY_OWNER)
-            return
-        if reply.is_permanent:
-            self._errors += 1
-            if self._errors >= self._limits.max_errors:
-                self._close(replies.TOO_MANY_ERRORS, EndCause.TOO_MANY_ERRORS)
-                return
-        self._output.append(replies.encode(reply))
-
-    def _close(self, reply: Reply, cause: EndCause) -> None:
-        self._awaiting = None
-        self._input.clear()
-        self._output.append(replies.encode(reply))
-        self._advance(Step.CLOSE)
-        self._events.append(events.SessionEnds(cause))
 
 
 def _without_argument(command: Command) -> None:
@@ -283,11 +201,21 @@ _COMMANDS: Mapping[str, Callable[[ServerSession, Command], None]] = {
     "MAIL": ServerSession._mail,
     "RCPT": ServerSession._rcpt,
     "DATA": ServerSession._data,
+    "BDAT": ServerSession._bdat,
     "RSET": ServerSession._rset,
     "NOOP": ServerSession._noop,
     "VRFY": ServerSession._vrfy,
     "HELP": ServerSession._help,
     "QUIT": ServerSession._quit,
+}
+
+_BROUGHT = frozenset({"BDAT"})
+"""Commands that an extension brings."""
+
+_READERS: Mapping[Input, Callable[[ServerSession], bool]] = {
+    Input.COMMAND: ServerSession._read_command,
+    Input.CONTENT: ServerSession._read_content,
+    Input.CHUNK: ServerSession._read_chunk,
 }
 
 # Commands of RFC 5321, its predecessor and extensions that are not offered: 502, not 500 (§4.2.4).
