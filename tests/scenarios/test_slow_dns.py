@@ -9,6 +9,7 @@ import pytest
 
 from empath.domain.delivery_state import State
 from empath.domain.errors import TransientRefusal
+from empath.domain.policy import DomainPolicy
 from empath.domain.reason import Reason
 from empath.domain.reply import Reply
 from empath.pipeline import resolve
@@ -59,3 +60,24 @@ async def test_what_is_known_in_time_is_used_although_others_are_late(
         "bob@nosuch.test": State.FAILED,
         "bob@d.slow.test": State.QUEUED,
     }
+
+
+async def test_policies_of_many_destinations_are_read_at_the_same_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    relay = MemoryRelay()
+    reading, most = 0, 0
+    read = relay.control.policy
+
+    async def slow_policy(domain: str) -> DomainPolicy:
+        nonlocal reading, most
+        reading += 1
+        most = max(most, reading)
+        await asyncio.sleep(0)
+        reading -= 1
+        return await read(domain)
+
+    monkeypatch.setattr(relay.control, "policy", slow_policy)
+    await relay.submit("ann@a.test", [f"bob@d{number}.test" for number in range(50)])
+    assert await relay.work(QueueName.ACCEPTED)
+    assert most == 50

@@ -24,6 +24,7 @@ from empath.domain.records import (
     RecipientRecord,
 )
 from empath.domain.reply import Reply
+from empath.pipeline.batch import all_of
 from empath.pipeline.conclude import AttemptResult, conclude, unclaimed_attempt
 from empath.pipeline.followups import report_jobs
 from empath.pipeline.jobs import AcceptedJob, DeliveryJob
@@ -96,6 +97,8 @@ class Resolution(Stage):
 
     async def _fresh_deliveries(self, job: AcceptedJob) -> list[DeliveryRecord]:
         groups = list(_by_destination(job.recipients))
+        # At the same time: a thousand destinations are a thousand policies to be read.
+        expiries = await all_of(self._expiry(job, domain) for _, domain, _ in groups)
         return [
             DeliveryRecord(
                 message_id=job.message_id,
@@ -103,10 +106,10 @@ class Resolution(Stage):
                 domain=domain,
                 siblings=len(groups),
                 received_at=job.received_at,
-                expires=await self._expiry(job, domain),
+                expires=expires,
                 recipients={str(member.mailbox): RecipientRecord.of(member) for member in members},
             )
-            for name, domain, members in groups
+            for (name, domain, members), expires in zip(groups, expiries, strict=True)
         ]
 
     async def _expiry(self, job: AcceptedJob, domain: str) -> datetime:
