@@ -20,7 +20,7 @@ from empath.ingress.deadline import Deadline
 from empath.ingress.hops import HopCounter
 from empath.ingress.relay_policy import RelayPolicy, client_address
 from empath.ingress.settings import LOOPBACK
-from empath.ingress.trace import format_date, received_field
+from empath.ingress.trace import format_date, protocol_of, received_field
 
 AT = datetime(2026, 3, 1, 9, 5, 7, tzinfo=timezone(timedelta(hours=2)))
 BOB = Mailbox("bob", "two.example")
@@ -59,10 +59,10 @@ def test_an_interface_name_is_no_part_of_an_address() -> None:
 # Trace information
 
 
-def field_for(helo: str = "client.example", *recipients: Mailbox, esmtp: bool = True) -> str:
+def field_for(helo: str = "client.example", *recipients: Mailbox, protocol: str = "ESMTP") -> str:
     return received_field(
         helo=helo,
-        esmtp=esmtp,
+        protocol=protocol,
         client=ip_address("2001:db8::1"),
         hostname="mx.example",
         message_id="01ID",
@@ -81,7 +81,7 @@ def test_the_received_field_says_from_by_with_id_for_and_when() -> None:
 
 
 def test_several_recipients_do_not_read_of_each_other() -> None:
-    field = field_for("client.example", BOB, EVE, esmtp=False)
+    field = field_for("client.example", BOB, EVE, protocol="SMTP")
     assert "for" not in field
     assert "with SMTP id 01ID;\r\n" in field
 
@@ -112,6 +112,24 @@ def test_the_field_is_one_field_with_short_lines_whatever_the_client_is_called(h
 
 def test_a_date_is_what_rfc_5322_wants() -> None:
     assert parsedate_to_datetime(format_date(AT)) == AT.astimezone(UTC)
+
+
+@pytest.mark.parametrize(
+    ("facts", "protocol"),
+    [
+        ({"esmtp": False}, "SMTP"),
+        ({}, "ESMTP"),
+        ({"tls": True}, "ESMTPS"),
+        ({"authenticated": True}, "ESMTPA"),
+        ({"tls": True, "authenticated": True}, "ESMTPSA"),
+        ({"smtputf8": True}, "UTF8SMTP"),
+        ({"smtputf8": True, "tls": True, "authenticated": True}, "UTF8SMTPSA"),
+    ],
+)
+def test_the_protocol_is_named_as_rfc_3848_and_rfc_6531_have_it(
+    facts: dict[str, bool], protocol: str
+) -> None:
+    assert protocol_of(**{"esmtp": True, "smtputf8": False} | facts) == protocol
 
 
 # Hops

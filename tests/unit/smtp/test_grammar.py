@@ -32,6 +32,7 @@ def reply_of(fault: pytest.ExceptionInfo[CommandFault]) -> str:
         (b"", Command("", "")),
         (b" NOOP", Command("", "NOOP")),
         (b"QUIT\t", Command("QUIT", "")),
+        ("r\u017fet".encode(), Command("r\u017fet", "")),
     ],
 )
 def test_a_verb_has_no_case_and_white_space_at_the_end_does_not_count(line: bytes, command: Command) -> None:

@@ -22,7 +22,7 @@ from empath.ingress.reception import Reception
 from empath.ingress.relay_policy import client_address
 from empath.ingress.services import Services
 from empath.ingress.settings import MAX_CONTENT_AHEAD, MAX_INPUT_AHEAD
-from empath.ingress.trace import received_field
+from empath.ingress.trace import protocol_of, received_field
 from empath.smtp import events
 from empath.smtp.state import State
 
@@ -177,7 +177,7 @@ class Connection(asyncio.BufferedProtocol):
             source=Source(client=self._client_text, helo=self._helo.name),
             prepend=received_field(
                 helo=self._helo.name,
-                esmtp=self._helo.esmtp,
+                protocol=protocol_of(esmtp=self._helo.esmtp, smtputf8=event.envelope.smtputf8),
                 client=self._client,
                 hostname=services.settings.hostname,
                 message_id=message_id,

@@ -19,7 +19,7 @@ _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9._\-]")
 def received_field(
     *,
     helo: str,
-    esmtp: bool,
+    protocol: str,
     client: IPAddress | None,
     hostname: str,
     message_id: str,
@@ -38,9 +38,16 @@ def received_field(
     only = f"\r\n\tfor <{recipients[0].mailbox}>" if len(recipients) == 1 else ""
     return (
         f"Received: from {_clean_helo(helo)}{tcp_info}\r\n"
-        f"\tby {hostname} with {'ESMTP' if esmtp else 'SMTP'} id {message_id}{only};\r\n"
+        f"\tby {hostname} with {protocol} id {message_id}{only};\r\n"
         f"\t{format_date(at)}\r\n"
     )
+
+
+def protocol_of(*, esmtp: bool, smtputf8: bool, tls: bool = False, authenticated: bool = False) -> str:
+    """How a message came, in the words of RFC 3848 and RFC 6531 §4.3: `ESMTPS`, `UTF8SMTP` and so on."""
+    if not (esmtp or smtputf8):
+        return "SMTP"
+    return f"{'UTF8SMTP' if smtputf8 else 'ESMTP'}{'S' if tls else ''}{'A' if authenticated else ''}"
 
 
 def address_literal(address: IPAddress) -> str:

@@ -26,7 +26,7 @@ from empath.smtp.faults import CommandFault
 
 # bdat-cmd ::= "BDAT" SP chunk-size [ SP end-marker ] CR LF    chunk-size ::= 1*DIGIT
 # end-marker ::= "LAST", RFC 3030 §2. Twenty digits are RFC 1870's bound for sizes.
-_ARGUMENT = re.compile(r"(?P<size>[0-9]{1,20})(?P<last> +LAST)?", re.IGNORECASE)
+_ARGUMENT = re.compile(r"(?P<size>[0-9]{1,20})(?P<last> +LAST)?", re.IGNORECASE | re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)

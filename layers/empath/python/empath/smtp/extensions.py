@@ -57,6 +57,7 @@ class Offer:
 
     def __init__(self, extensions: Sequence[Extension], limits: Limits) -> None:
         self._limits = limits
+        self._keywords = frozenset(known.keyword for known in extensions)
         self._mail = {keyword: read for known in extensions for keyword, read in known.mail.items()}
         self._rcpt = {keyword: read for known in extensions for keyword, read in known.rcpt.items()}
         self.commands = frozenset().union(*(known.commands for known in extensions))
@@ -64,6 +65,9 @@ class Offer:
             known.keyword if known.value is None else f"{known.keyword} {known.value(limits)}"
             for known in extensions
         )
+
+    def has(self, keyword: str) -> bool:
+        return keyword in self._keywords
 
     def mail_parameters(self, text: str) -> MailParameters:
         if not text:
@@ -109,10 +113,22 @@ def _read_body(value: str | None, limits: Limits) -> Mapping[str, Any]:
     return {"eight_bit": body == "8BITMIME"}
 
 
+def _read_flag(field_name: str, keyword: str) -> ParameterReader:
+    """A parameter that has no value and says all by being there."""
+
+    def read(value: str | None, limits: Limits) -> Mapping[str, Any]:
+        if value is not None:
+            raise CommandFault(replies.bad_parameter(keyword))
+        return {field_name: True}
+
+    return read
+
+
 PIPELINING = Extension("PIPELINING")  # RFC 2920
 SIZE = Extension("SIZE", value=lambda limits: str(limits.max_size), mail={"SIZE": _read_size})  # RFC 1870
 EIGHT_BIT_MIME = Extension("8BITMIME", mail={"BODY": _read_body})  # RFC 6152
 ENHANCED_STATUS_CODES = Extension("ENHANCEDSTATUSCODES")  # RFC 2034
 CHUNKING = Extension("CHUNKING", commands=frozenset({"BDAT"}))  # RFC 3030
+SMTPUTF8 = Extension("SMTPUTF8", mail={"SMTPUTF8": _read_flag("smtputf8", "SMTPUTF8")})  # RFC 6531
 
-STANDARD = (PIPELINING, SIZE, EIGHT_BIT_MIME, ENHANCED_STATUS_CODES, CHUNKING)
+STANDARD = (PIPELINING, SIZE, EIGHT_BIT_MIME, ENHANCED_STATUS_CODES, CHUNKING, SMTPUTF8)

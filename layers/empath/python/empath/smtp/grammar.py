@@ -49,7 +49,9 @@ def parse_command(line: bytes) -> Command:
     """Split a line (without its CRLF); octets that are not UTF-8 survive as surrogates."""
     text = line.decode("utf-8", "surrogateescape")
     verb, _, argument = text.partition(" ")
-    return Command(verb.rstrip("\t").upper(), argument.strip(" \t"))
+    verb = verb.rstrip("\t")
+    # "RSET" is the upper case of a word with a long s, too; that is none of ours.
+    return Command(verb.upper() if verb.isascii() else verb, argument.strip(" \t"))
 
 
 def parse_helo_name(argument: str) -> str:

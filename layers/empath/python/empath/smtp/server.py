@@ -171,8 +171,12 @@ class ServerSession(ContentSession):
 
     def _vrfy(self, command: Command) -> None:
         # RFC 5321 §3.5.3: a relay cannot know, and says so
-        if not command.argument:
+        name, space, parameter = command.argument.rpartition(" ")
+        may_be_utf8 = bool(space) and parameter.upper() == "SMTPUTF8" and self._offer.has("SMTPUTF8")
+        if not (name.strip() if may_be_utf8 else command.argument):
             raise CommandFault(replies.BAD_VRFY)
+        if not (may_be_utf8 or command.argument.isascii()):
+            raise CommandFault(replies.NEED_SMTPUTF8)  # RFC 6531 §3.7.4.2
         self._say(replies.CANNOT_VERIFY)
 
     def _help(self, command: Command) -> None:
