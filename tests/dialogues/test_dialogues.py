@@ -119,6 +119,7 @@ class CoreClient:
         limits = Limits(
             max_size=self.settings.max_size,
             max_recipients=self.settings.max_recipients,
+            max_messages=self.settings.max_messages,
             max_errors=self.settings.max_errors,
         )
         self.session = ServerSession(HOSTNAME, Offer(STANDARD, limits), limits)

@@ -208,9 +208,7 @@ async def test_a_deadline_that_is_moved_on_passes_once_and_late() -> None:
     start = loop.time()
     deadline.set(start + 0.02)
     deadline.set(start + 0.06)
-    await asyncio.sleep(0.04)
-    assert passed == []
-    await asyncio.sleep(0.06)
+    await asyncio.sleep(0.1)
     assert len(passed) == 1
     assert passed[0] >= start + 0.06
 

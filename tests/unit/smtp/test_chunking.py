@@ -32,7 +32,21 @@ def test_a_chunk_has_a_size_and_may_be_the_last(argument: str, chunk: Chunk) -> 
 
 @pytest.mark.parametrize(
     "argument",
-    ["", "x", "-1", "+1", "0x10", "1.5", "1e3", "1 0", "LAST", "5LAST", "5 LAST LAST", "5 LA\u017fT", "9" * 21],
+    [
+        "",
+        "x",
+        "-1",
+        "+1",
+        "0x10",
+        "1.5",
+        "1e3",
+        "1 0",
+        "LAST",
+        "5LAST",
+        "5 LAST LAST",
+        "5 LA\u017fT",
+        "9" * 21,
+    ],
 )
 def test_what_two_servers_may_read_differently_is_no_size_and_ends_the_session(argument: str) -> None:
     with pytest.raises(CommandFault) as fault:

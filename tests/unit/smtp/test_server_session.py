@@ -241,3 +241,8 @@ def test_an_extension_brings_its_keyword_and_its_parameters() -> None:
     assert isinstance(begins, events.MessageBegins)
     assert begins.envelope.ret == "HDRS"
     assert begins.envelope.recipients[0].notify == ("FAILURE", "DELAY")
+
+
+def test_limits_are_told_in_six_digits_at_most() -> None:
+    offer = Offer(STANDARD, Limits(max_messages=10_000_000, max_recipients=7))
+    assert "LIMITS MAILMAX=999999 RCPTMAX=7" in offer.ehlo_lines

@@ -35,6 +35,7 @@ class Services:
         limits = Limits(
             max_size=settings.max_size,
             max_recipients=settings.max_recipients,
+            max_messages=settings.max_messages,
             max_errors=settings.max_errors,
         )
         return cls(

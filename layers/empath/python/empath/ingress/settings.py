@@ -49,6 +49,11 @@ class IngressSettings:
 
     max_size: int = 50 * MIB
     max_recipients: int = 1000
+    """Of a message; told to clients as RCPTMAX."""
+
+    max_messages: int = 10_000
+    """Of a session; told to clients as MAILMAX. The next one is 421, and a new session is free to begin."""
+
     max_errors: int = 20
     max_connections: int = 5000
     max_connections_per_client: int = 200

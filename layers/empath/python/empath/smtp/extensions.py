@@ -124,11 +124,21 @@ def _read_flag(field_name: str, keyword: str) -> ParameterReader:
     return read
 
 
+# rcptmax-value = %x31-39 0*5DIGIT, and mailmax-value alike: 1 to 999999, RFC 9422 §4
+_MAX_TOLD = 999_999
+
+
+def _limits(limits: Limits) -> str:
+    numbers = {"MAILMAX": limits.max_messages, "RCPTMAX": limits.max_recipients}
+    return " ".join(f"{name}={min(number, _MAX_TOLD)}" for name, number in numbers.items())
+
+
 PIPELINING = Extension("PIPELINING")  # RFC 2920
 SIZE = Extension("SIZE", value=lambda limits: str(limits.max_size), mail={"SIZE": _read_size})  # RFC 1870
 EIGHT_BIT_MIME = Extension("8BITMIME", mail={"BODY": _read_body})  # RFC 6152
 ENHANCED_STATUS_CODES = Extension("ENHANCEDSTATUSCODES")  # RFC 2034
 CHUNKING = Extension("CHUNKING", commands=frozenset({"BDAT"}))  # RFC 3030
 SMTPUTF8 = Extension("SMTPUTF8", mail={"SMTPUTF8": _read_flag("smtputf8", "SMTPUTF8")})  # RFC 6531
+LIMITS = Extension("LIMITS", value=_limits)  # RFC 9422
 
-STANDARD = (PIPELINING, SIZE, EIGHT_BIT_MIME, ENHANCED_STATUS_CODES, CHUNKING, SMTPUTF8)
+STANDARD = (PIPELINING, SIZE, EIGHT_BIT_MIME, ENHANCED_STATUS_CODES, CHUNKING, SMTPUTF8, LIMITS)

@@ -21,7 +21,12 @@ class Limits:
     """Octets of content. SES takes 40 MB, Gmail 50 MB, Postfix 10 MB unless told otherwise."""
 
     max_recipients: int = 1000
-    """Postfix's smtpd_recipient_limit; RFC 5321 §4.5.3.1.8 asks for at least 100."""
+    """Of a transaction: Postfix's smtpd_recipient_limit; RFC 5321 §4.5.3.1.8 asks for at least 100.
+    Told as RCPTMAX (RFC 9422). Only recipients that were accepted count, each once, so a client that
+    counts its RCPT commands never gets near."""
+
+    max_messages: int = 10_000
+    """MAIL commands of a session, whatever came of them; KumoMTA's number. Told as MAILMAX (RFC 9422)."""
 
     max_recipient_octets: int = 128 * KIB
     """Of all recipients as JSON text: with the envelope they travel in one SQS message of 256 KiB."""

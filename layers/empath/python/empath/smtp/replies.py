@@ -25,6 +25,7 @@ CANNOT_VERIFY = Reply.of(252, "2.0.0", "Cannot verify the user; send mail and it
 TOO_MANY_ERRORS = Reply.of(421, "4.7.0", "Too many errors, closing the connection")
 TOO_MUCH_INPUT = Reply.of(421, "4.7.0", "Message far above the size limit, closing the connection")
 BAD_BDAT = Reply.of(421, "4.5.4", "Syntax: BDAT size [LAST]; cannot tell content from commands, closing")
+TOO_MANY_MESSAGES = Reply.of(421, "4.7.0", "Too many messages in this session, closing the connection")
 TOO_MANY_RECIPIENTS = Reply.of(452, "4.5.3", "Too many recipients")
 
 UNKNOWN_COMMAND = Reply.of(500, "5.5.2", "Command not recognised")

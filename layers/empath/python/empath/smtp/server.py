@@ -38,6 +38,7 @@ class ServerSession(ContentSession):
         self._hostname = hostname
         self._offer = offer
         self._transaction = Transaction(None)
+        self._messages = 0
 
     # What the owner does
 
@@ -131,6 +132,9 @@ class ServerSession(ContentSession):
 
     def _mail(self, command: Command) -> None:
         # RFC 5321 §4.1.1.2
+        self._messages += 1
+        if self._messages > self._limits.max_messages:
+            raise CommandFault(replies.TOO_MANY_MESSAGES)
         reverse_path, rest = grammar.parse_mail(command.argument)
         parameters = self._offer.mail_parameters(rest)
         self._check_ascii(reverse_path, parameters.smtputf8)
