@@ -23,7 +23,12 @@ def stop_with_parent(runtime: Any) -> None:
     for an orderly stop, however it came."""
     while os.read(sys.stdin.fileno(), 1):
         write_state()
+    # At once, while invocations come to their end: on a machine with too much to do the parent's patience may
+    # be over before that, and mail that was accepted would be gone.
+    early = threading.Thread(target=write_state)
+    early.start()
     end_workers(runtime)
+    early.join()
     # MiniStack does so, too, once every request has its answer; the parent may not wait that long.
     write_state()
     os.kill(os.getpid(), signal.SIGTERM)
