@@ -439,6 +439,14 @@ async def test_a_closing_listener_ends_idle_sessions_at_once() -> None:
             await asyncio.open_connection("127.0.0.1", relay.listener.port)
 
 
+async def test_a_closing_listener_is_not_stopped_by_a_connection_that_was_reset() -> None:
+    async with relaying() as relay, client_of(relay) as gone, client_of(relay) as client:
+        assert await gone.hear() == await client.hear() == [GREETED[0]]
+        gone.writer.transport.abort()
+        await relay.listener.close(grace=1)
+        assert await client.hear(2) == [SHUT_DOWN, b""]
+
+
 async def test_a_closing_listener_lets_a_transaction_end() -> None:
     async with relaying() as relay, client_in_data(relay) as client:
         task = await closing(relay, 5)

@@ -290,7 +290,11 @@ class Connection(asyncio.BufferedProtocol):
             self._transport.close()
         elif self._phase is not Phase.LINGERING and not self._transport.is_closing():
             self._phase = Phase.LINGERING
-            self._transport.write_eof()
+            try:
+                self._transport.write_eof()
+            except OSError:  # the client has reset the connection, and the loop has not told yet
+                self._transport.abort()
+                return
             self._deadline.set(self._loop.time() + self._services.settings.timeouts.linger)
 
     def _log_refusal(self, reply: Reply) -> None:
