@@ -52,6 +52,7 @@ class Faults:
         self._draws = draws
         self._rates = plan.setup.rates
         self._until = plan.setup.faults_until
+        self._outages = plan.setup.outages
         self._only = plan.only_faults
         self._counts: defaultdict[str, int] = defaultdict(int)
         self._tables: dict[str, list[tuple[float, str]]] = {}
@@ -78,6 +79,10 @@ class Faults:
     def _drawn(self, site: str, call: str, roll: float, amount: float, now: int) -> Fault | None:
         if now >= self._until:
             return None
+        if self._outages:
+            port = call.partition(".")[0]
+            if any(port == out and start <= now < end for out, start, end in self._outages):
+                return self._allowed(Fault(site, "trouble before", amount))
         table = self._tables.get(call)
         if table is None:
             table = self._tables[call] = self._table(call)

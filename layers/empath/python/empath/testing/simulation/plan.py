@@ -7,7 +7,7 @@ fewer messages (`Plan.messages`) and fewer faults (`Plan.only_faults`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -68,6 +68,8 @@ class Setup:
     faults_until: int
     rates: Mapping[str, float]
     """By kind of fault: the chance of it at a call that can have it."""
+    outages: tuple[tuple[str, int, int], ...]
+    """Ports that do not answer at all from one moment to another."""
     tick: int
     """Minutes between two runs of the clock function: one, or more where it keeps missing its minute."""
     garbage: bool
@@ -123,11 +125,12 @@ def plan_of(seed: int) -> Plan:
     if not 0 <= seed <= MAX_SEED:
         raise ValueError(f"a seed is a whole number from 0 to {MAX_SEED}")
     draws = Draws(seed)
-    setup = _setup(draws)
-    return Plan(seed, setup, tuple(_hop(draws, domain) for domain in DOMAINS), tuple(_messages(draws)))
+    messages = tuple(_messages(draws))
+    setup = _setup(draws, messages)
+    return Plan(seed, setup, tuple(_hop(draws, domain) for domain in DOMAINS), messages)
 
 
-def _setup(draws: Draws) -> Setup:
+def _setup(draws: Draws, messages: Sequence[MessagePlan]) -> Setup:
     deliver, other, margin = draws.choice("timeouts", TIMEOUTS)
     faults_until = draws.choice("faults until", (10 * MINUTE, HOUR, 6 * HOUR, 2 * DAY, 6 * DAY))
     # A storm of days would only show the same storm again and again.
@@ -146,9 +149,21 @@ def _setup(draws: Draws) -> Setup:
             else 0.0
             for kind, rates in RATES.items()
         },
+        outages=tuple(_outages(draws, messages, faults_until)),
         tick=draws.choice("tick", (1, 1, 3, 10)),
         garbage=draws.chance("garbage", 0.1),
     )
+
+
+def _outages(draws: Draws, messages: Sequence[MessagePlan], until: int) -> Iterator[tuple[str, int, int]]:
+    for number in range(draws.choice("outages", (0, 0, 1, 3))):
+        port = draws.choice(f"outage {number}", ("ledger", "ledger", "queue", "spool", "control", "resolver"))
+        # When there is mail at work, or else nobody would notice.
+        start = draws.choice(f"outage {number} at", messages).at
+        start += int(draws.unit(f"outage {number} start") ** 2 * MINUTE)
+        length = draws.choice(f"outage {number} length", (30 * SECOND, 5 * MINUTE, 40 * MINUTE))
+        if start < until:
+            yield port, start, min(start + length, until)
 
 
 def _hop(draws: Draws, domain: str) -> HopPlan:

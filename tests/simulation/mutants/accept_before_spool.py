@@ -1,0 +1,16 @@
+"""The job is sent before the raw message is stored, and the client hears 250 when storing fails."""
+
+PATCHES = (
+    (
+        "empath.pipeline.accept",
+        """\
+        size = await self.spool.put(key, content)
+""",
+        """\
+        try:
+            size = await self.spool.put(key, content)
+        except Exception:
+            size = 0
+""",
+    ),
+)

@@ -1,0 +1,9 @@
+"""An answer that was lost after the final dot leaves no mark."""
+
+PATCHES = (
+    (
+        "empath.pipeline.deliver",
+        "channel.tls, done.ambiguous)",
+        "channel.tls)",
+    ),
+)

@@ -1,0 +1,9 @@
+"""The clock only wakes deliveries that are many hours overdue."""
+
+PATCHES = (
+    (
+        "empath.pipeline.retry",
+        "before=now + SQS_HORIZON, after=after",
+        "before=now - 40 * SQS_HORIZON, after=after",
+    ),
+)

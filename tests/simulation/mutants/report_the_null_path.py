@@ -1,0 +1,9 @@
+"""A message with the null reverse-path gets a report."""
+
+PATCHES = (
+    (
+        "empath.pipeline.deliver",
+        "reportable=message.reverse_path is not None,",
+        "reportable=True,",
+    ),
+)

@@ -1,0 +1,13 @@
+"""Every try of a report job makes a report with an id of its own."""
+
+PATCHES = (
+    (
+        "empath.pipeline.dsn",
+        """\
+        report_id = report_id_of(record.key, event, message.received_at)
+""",
+        """\
+        report_id = report_id_of(record.key, event, self.clock.now())
+""",
+    ),
+)
