@@ -5,8 +5,9 @@ PYTHON ?= python3
 BIN := $(CURDIR)/.venv/bin
 export PATH := $(BIN):$(PATH)
 PYTEST_ARGS ?=
+SEEDS ?= 10000
 
-.PHONY: run test check synth lock clean setup
+.PHONY: run test check simulate mutants coverage synth lock clean setup
 
 run: setup            ## the whole relay on this machine, until Ctrl-C
 	@empathctl local up
@@ -19,6 +20,15 @@ check: .venv/.stamp
 	ruff format --check .
 	mypy
 	lint-imports --no-cache
+
+simulate: .venv/.stamp   ## SEEDS runs of the whole relay under faults, on every core
+	@python -m empath.testing.simulation --seeds $(SEEDS)
+
+mutants: .venv/.stamp    ## a table of planted bugs and the seeds that find them
+	@python -m tests.simulation.table
+
+coverage: .venv/.stamp   ## branches of domain and pipeline that tests and simulation reach
+	@pytest --cov --cov-branch --cov-report=term-missing:skip-covered tests/unit tests/scenarios tests/simulation
 
 synth: setup          ## the templates of every stack, in cdk.out, without credentials
 	cdk synth --quiet
