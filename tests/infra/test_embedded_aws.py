@@ -80,15 +80,19 @@ async def test_state_survives_a_stop_that_does_not_wait_for_an_open_request(
         assert _client(aws, "sqs").receive_message(QueueUrl=url)["Messages"]
 
 
-async def test_stopping_ends_every_process_and_removes_their_files(tmp_path: Path, port: int) -> None:
+async def test_stopping_ends_every_process_and_the_next_start_removes_their_files(
+    tmp_path: Path, port: int
+) -> None:
     aws = await EmbeddedAws.start(Options(tmp_path, port))
     group = aws.pid
     os.killpg(group, 0)
     await aws.stop()
     with pytest.raises(ProcessLookupError):
         os.killpg(group, 0)
-    assert not (aws.options.home / "tmp").exists()
     await aws.stop()
+    (aws.options.home / "tmp" / "left").touch()
+    async with embedded_aws(Options(tmp_path, port)):
+        assert not (aws.options.home / "tmp" / "left").exists()
 
 
 async def test_it_ends_with_its_parent_however_that_dies(tmp_path: Path, port: int) -> None:

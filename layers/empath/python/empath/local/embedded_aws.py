@@ -137,7 +137,6 @@ class EmbeddedAws:
         finally:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signal.SIGKILL)
-        shutil.rmtree(self.options.home / "tmp", ignore_errors=True)
 
     async def _until_healthy(self) -> None:
         try:

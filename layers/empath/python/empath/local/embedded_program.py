@@ -55,6 +55,9 @@ def end_workers(runtime: Any) -> None:
         time.sleep(0.02)
     with runtime._lock:
         workers = [worker for pool in runtime._workers.values() for worker in pool]
+    for worker in workers:
+        # Thousands of files each, which the next start removes in its own time.
+        worker._discard_tmpdir = lambda: None
     runtime.kill_workers(workers)
 
 
