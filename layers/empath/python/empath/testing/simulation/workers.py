@@ -67,7 +67,8 @@ class Workers:
         """A fresh process that does `work`; with a timeout it is stopped then, unless it stood still."""
         number = self._next(kind)
         name = f"{kind}-{number}"
-        offset = int((self.draws.unit(f"offset {kind} {number % 7}") * 2 - 1) * MAX_OFFSET)
+        # Fast, slow or right, from worker to worker: two of them are as far apart as is promised.
+        offset = self.draws.choice(f"offset {kind} {number % 7}", (-MAX_OFFSET, 0, MAX_OFFSET))
         process = Process(name, self.loop, offset)
         if timeout is not None:
             process.ends_at = self.loop.now + timeout * SECOND
