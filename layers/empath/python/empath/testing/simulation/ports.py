@@ -8,7 +8,14 @@ any other worker may come in between.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    Awaitable,
+    Callable,
+    Mapping,
+    Sequence,
+)
 from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
@@ -154,7 +161,7 @@ class GatedSpool:
 
         return await self._gate.call("spool.put", effect, trouble=SpoolTrouble, about=key)
 
-    async def read(self, key: str) -> AsyncIterator[bytes]:
+    async def read(self, key: str) -> AsyncGenerator[bytes, None]:
         async def effect() -> list[bytes]:
             return [chunk async for chunk in self._spool.read(key)]
 
