@@ -66,7 +66,7 @@ class SimulationLoop:
     def run(self, *, until: int, finished: Callable[[], bool]) -> None:
         """Run event by event; `finished` is asked after each. Time ends at `until`, if not before."""
         ready, events = self._ready, self._events
-        asyncio._set_running_loop(self._as_asyncio)
+        asyncio._set_running_loop(self.as_asyncio)
         try:
             while not self._stopped:
                 while ready:
@@ -86,7 +86,7 @@ class SimulationLoop:
     # What asyncio uses. Its abstract class would bring dozens of methods that nobody calls here.
 
     @property
-    def _as_asyncio(self) -> asyncio.AbstractEventLoop:
+    def as_asyncio(self) -> asyncio.AbstractEventLoop:
         return cast(asyncio.AbstractEventLoop, self)
 
     def call_soon(self, callback: Callback, *args: Any, context: Context | None = None) -> Any:
@@ -96,12 +96,12 @@ class SimulationLoop:
         return None
 
     def create_future(self) -> asyncio.Future[Any]:
-        return asyncio.Future(loop=self._as_asyncio)
+        return asyncio.Future(loop=self.as_asyncio)
 
     def create_task(
         self, coro: Coroutine[Any, Any, Any], *, name: str | None = None, context: Context | None = None
     ) -> asyncio.Task[Any]:
-        return asyncio.Task(coro, loop=self._as_asyncio, name=name, context=context)
+        return asyncio.Task(coro, loop=self.as_asyncio, name=name, context=context)
 
     def call_later(
         self, delay: float, callback: Callback, *args: Any, context: Context | None = None

@@ -7,7 +7,6 @@ any other worker may come in between.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
@@ -45,7 +44,6 @@ from empath.ports import (
 )
 from empath.testing.memory_ledger import MemoryLedger
 from empath.testing.memory_spool import MemorySpool
-from empath.testing.simulation.draws import Draws
 from empath.testing.simulation.faults import Fault, Faults
 from empath.testing.simulation.history import History
 from empath.testing.simulation.listing import LaggingListing
@@ -199,7 +197,7 @@ class GatedQueue:
             for job in jobs:
                 again = faults.once("duplicate", f"{label} to {queue}", now)
                 if again is not None:
-                    later = int((job.delay + again.amount**4 * 86_400) * SECOND)
+                    later = int((job.delay + again.amount**8 * 86_400) * SECOND)
                     self._gate.loop.after(
                         later,
                         lambda body=job.body: self._queue.duplicate(queue, body),
@@ -376,31 +374,3 @@ class GatedResolver:
         return await self._gate.call(
             "resolver.addresses", lambda: self._resolver.addresses(host), trouble=_dns_trouble, about=host
         )
-
-
-class WorkerClock:
-    """What the running worker's own clock shows."""
-
-    def now(self) -> datetime:
-        return SCOPE.get().process.wall()
-
-    async def sleep(self, seconds: float) -> None:
-        await SCOPE.get().process.pause(int(max(seconds, 0) * SECOND))
-
-
-class WorkerIds:
-    """Ids that name the worker they were made in, and randomness by the name of the job."""
-
-    def __init__(self, draws: Draws) -> None:
-        self._draws = draws
-        self._made: defaultdict[str, int] = defaultdict(int)
-
-    def new_id(self) -> str:
-        name = SCOPE.get().process.name
-        self._made[name] = number = self._made[name] + 1
-        return f"{name}.{number}"
-
-    def random(self) -> float:
-        label = SCOPE.get().label
-        self._made[label] = number = self._made[label] + 1
-        return self._draws.unit(f"{label} random {number}")

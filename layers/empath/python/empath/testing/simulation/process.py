@@ -8,6 +8,7 @@ is how a worker outlives its lease.
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable
 from contextvars import Context, ContextVar
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from empath.testing.clock import START
+from empath.testing.simulation.draws import Draws
 from empath.testing.simulation.loop import SECOND, SimulationLoop
 
 MAX_OFFSET = 5 * SECOND
@@ -96,3 +98,31 @@ def runs_at(context: Context) -> int | None:
     if scope is None:
         return 0
     return scope.process.frozen_until if scope.process.alive else None
+
+
+class WorkerClock:
+    """What the running worker's own clock shows."""
+
+    def now(self) -> datetime:
+        return SCOPE.get().process.wall()
+
+    async def sleep(self, seconds: float) -> None:
+        await SCOPE.get().process.pause(int(max(seconds, 0) * SECOND))
+
+
+class WorkerIds:
+    """Ids that name the worker they were made in, and randomness by the name of the job."""
+
+    def __init__(self, draws: Draws) -> None:
+        self._draws = draws
+        self._made: defaultdict[str, int] = defaultdict(int)
+
+    def new_id(self) -> str:
+        name = SCOPE.get().process.name
+        self._made[name] = number = self._made[name] + 1
+        return f"{name}.{number}"
+
+    def random(self) -> float:
+        label = SCOPE.get().label
+        self._made[label] = number = self._made[label] + 1
+        return self._draws.unit(f"{label} random {number}")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import logging
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass
-from types import SimpleNamespace
+from types import CoroutineType, SimpleNamespace
 
 from empath.domain.address import parse_mailbox
 from empath.domain.envelope import Envelope, Recipient, Source
@@ -33,10 +35,8 @@ from empath.testing.simulation.ports import (
     GatedQueue,
     GatedResolver,
     GatedSpool,
-    WorkerClock,
-    WorkerIds,
 )
-from empath.testing.simulation.process import SCOPE, runs_at
+from empath.testing.simulation.process import SCOPE, WorkerClock, WorkerIds, runs_at
 from empath.testing.simulation.queues import GARBAGE, SimulatedQueue
 from empath.testing.simulation.workers import FUNCTIONS, Workers
 
@@ -125,6 +125,7 @@ class World:
                 self.invariants.at_the_end()
         finally:
             self.loop.close()
+            self._bury()
         return Result(
             plan=self.plan,
             violations=tuple(self.invariants.violations),
@@ -135,6 +136,14 @@ class World:
             steps=self.loop.steps,
             history=self.history,
         )
+
+    def _bury(self) -> None:
+        """End what the dead left hanging, here and now and not when the collector comes by."""
+        for task in asyncio.all_tasks(self.loop.as_asyncio):
+            coroutine = task.get_coro()
+            if isinstance(coroutine, CoroutineType):
+                with suppress(RuntimeError):
+                    coroutine.close()
 
     def _deadline(self) -> int:
         """By then even the report about a message of the last minute has expired."""
@@ -273,6 +282,8 @@ class _Listener(logging.Handler):
         self._world = world
 
     def emit(self, record: logging.LogRecord) -> None:
+        if self._world.loop.is_closed():
+            return
         error = record.exc_info[1] if record.exc_info else None
         if error is not None and not isinstance(error, Trouble):
             self._world.invariants.broken("errors", f"{record.getMessage()}: {error!r}")
