@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -19,9 +20,10 @@ from empath.pipeline.accept import Acceptance
 from empath.pipeline.jobs import AcceptedJob, decode
 from empath.ports import QueueName
 from empath.smtp import events
-from empath.smtp.extensions import STANDARD, Offer
+from empath.smtp.extensions import STANDARD, STARTTLS, Offer
 from empath.smtp.limits import Limits
 from empath.smtp.server import ServerSession
+from empath.testing.certificates import server_context
 from empath.testing.clock import ManualClock, SequentialIds
 from empath.testing.faults import Faults
 from empath.testing.memory_queue import MemoryJobQueue
@@ -40,6 +42,7 @@ class Turn:
 
     sent: bytes = b""
     heard: list[str] = field(default_factory=list)
+    then_tls: bool = False
 
 
 @dataclass
@@ -51,7 +54,8 @@ class Dialogue:
     def ingress_settings(self) -> IngressSettings:
         numbers = {name: int(value) for name, value in self.settings.items() if name.startswith("max_")}
         networks = () if self.settings.get("relay") == "no" else LOOPBACK
-        return IngressSettings(port=0, hostname=HOSTNAME, networks=networks, **numbers)  # type: ignore[arg-type]
+        tls = server_context(HOSTNAME) if self.settings.get("tls") == "yes" else None
+        return IngressSettings(port=0, hostname=HOSTNAME, networks=networks, tls=tls, **numbers)  # type: ignore[arg-type]
 
 
 def _raw(text: str) -> bytes:
@@ -70,6 +74,9 @@ def read_dialogue(path: Path) -> Dialogue:
             turn.sent += _raw(rest) + (b"\r\n" if mark == "C:" else b"")
         elif mark == "S:":
             turn.heard.append(rest)
+        elif mark == "tls":
+            turn.then_tls = True
+            dialogue.turns.append(Turn())
         elif mark == "closed":
             turn.heard.append(CLOSED)
         elif mark == "set":
@@ -122,7 +129,8 @@ class CoreClient:
             max_messages=self.settings.max_messages,
             max_errors=self.settings.max_errors,
         )
-        self.session = ServerSession(HOSTNAME, Offer(STANDARD, limits), limits)
+        extensions = (*STANDARD, STARTTLS) if self.settings.tls else STANDARD
+        self.session = ServerSession(HOSTNAME, Offer(extensions, limits), limits)
         self.pieces = pieces
         self.accepted: list[Accepted] = []
         self.session.greet()
@@ -154,7 +162,7 @@ class CoreClient:
                 self.end_message()
             case events.SessionEnds():
                 self.ended = True
-            case events.Helo() | events.MailFrom():
+            case events.Helo() | events.MailFrom() | events.StartTls():
                 self.session.accept()
 
     def end_message(self) -> None:
@@ -190,6 +198,8 @@ def test_with_the_core(path: Path, pieces: Callable[[bytes], Iterator[bytes]]) -
     client = CoreClient(dialogue, pieces)
     for turn in dialogue.turns:
         check_heard(turn, client.say(turn.sent))
+        if turn.then_tls:
+            client.session.tls_started()
     check_facts(dialogue, client.accepted)
 
 
@@ -212,6 +222,12 @@ async def listening(dialogue: Dialogue) -> AsyncIterator[tuple[int, MemorySpool,
         await listener.close(grace=0)
 
 
+def _client_context() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 async def test_over_a_socket(path: Path) -> None:
     dialogue = read_dialogue(path)
@@ -225,7 +241,10 @@ async def test_over_a_socket(path: Path) -> None:
                 assert heard[-1] == ""
                 heard[-1] = CLOSED
             check_heard(turn, heard)
-        writer.write_eof()
+            if turn.then_tls:
+                await writer.start_tls(_client_context())
+        if writer.can_write_eof():
+            writer.write_eof()
         async with asyncio.timeout(5):
             assert await reader.read() == b""
         writer.close()

@@ -1,11 +1,13 @@
 """The environment: validated, and every fault names its variable and what it should hold."""
 
 import ipaddress
+from pathlib import Path
 
 import pytest
 
 from empath.config import ConfigError, FunctionConfig, IngressConfig
 from empath.ports import QueueName
+from empath.testing.certificates import self_signed
 
 INGRESS = {
     "EMPATH_SPOOL_BUCKET": "spool",
@@ -101,3 +103,24 @@ def test_the_ingress_names_everything_that_is_missing_or_wrong_at_once() -> None
 def test_relay_networks_replace_the_default() -> None:
     config = IngressConfig.from_environment({**INGRESS, "EMPATH_RELAY_NETWORKS": "10.0.0.0/8, fd00::/8"})
     assert config.relay_networks == (ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("fd00::/8"))
+
+
+def test_certificate_and_key_are_of_use_together_only_and_named_when_they_are_of_none(tmp_path: Path) -> None:
+    path = tmp_path / "certificate.pem"
+    for name, missing in (
+        ("EMPATH_TLS_CERTIFICATE", "EMPATH_TLS_KEY"),
+        ("EMPATH_TLS_KEY", "EMPATH_TLS_CERTIFICATE"),
+    ):
+        config = IngressConfig.from_environment(INGRESS | {name: str(path)})
+        with pytest.raises(ConfigError, match=f"^{missing} is not set"):
+            config.listener()
+    both = {"EMPATH_TLS_CERTIFICATE": str(path), "EMPATH_TLS_KEY": str(path)}
+    with pytest.raises(ConfigError, match=r"EMPATH_TLS_CERTIFICATE and EMPATH_TLS_KEY: cannot read .*No such"):
+        IngressConfig.from_environment(INGRESS | both).listener()
+
+
+def test_a_certificate_and_its_key_make_a_context(tmp_path: Path) -> None:
+    path = tmp_path / "both.pem"
+    path.write_bytes(b"".join(self_signed("mx.example")))
+    both = {"EMPATH_TLS_CERTIFICATE": str(path), "EMPATH_TLS_KEY": str(path)}
+    assert IngressConfig.from_environment(INGRESS | both).listener().tls is not None

@@ -9,13 +9,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from empath.domain.reply import Reply
-from empath.smtp import events
+from empath.smtp import events, replies
 from empath.smtp.events import Event
-from empath.smtp.extensions import STANDARD, Extension, Offer
+from empath.smtp.extensions import STANDARD, STARTTLS, Extension, Offer
 from empath.smtp.limits import Limits
 from empath.smtp.server import ServerSession
 from empath.smtp.state import State
 
+OFFERED = (*STANDARD, STARTTLS)
 LIMITS = Limits(max_size=200, max_recipients=3, max_command_line=64, max_errors=6)
 REFUSED = Reply.of(550, "5.7.1", "Relaying denied")
 
@@ -35,6 +36,8 @@ PIECES = [
     b"BDAT 201\r\n",
     b"BDAT 99999\r\n",
     b"BDAT x\r\n",
+    b"STARTTLS\r\n",
+    b"STARTTLS now\r\n",
     b"RSET\r\n",
     b"NOOP\r\n",
     b"QUIT\r\n",
@@ -59,7 +62,7 @@ START = st.sampled_from(
 )
 
 
-def new_session(limits: Limits = LIMITS, extensions: Iterable[Extension] = STANDARD) -> ServerSession:
+def new_session(limits: Limits = LIMITS, extensions: Iterable[Extension] = OFFERED) -> ServerSession:
     session = ServerSession("mx.example", Offer(tuple(extensions), limits), limits)
     session.greet()
     return session
@@ -245,4 +248,26 @@ def test_an_extension_brings_its_keyword_and_its_parameters() -> None:
 
 def test_limits_are_told_in_six_digits_at_most() -> None:
     offer = Offer(STANDARD, Limits(max_messages=10_000_000, max_recipients=7))
-    assert "LIMITS MAILMAX=999999 RCPTMAX=7" in offer.ehlo_lines
+    assert "LIMITS MAILMAX=999999 RCPTMAX=7" in offer.ehlo_lines(is_secure=False)
+
+
+def test_starttls_that_is_refused_leaves_the_session_as_it_was() -> None:
+    session = new_session()
+    converse(session, [b"EHLO x\r\n"])
+    session.receive(b"STARTTLS\r\nNOOP\r\n")
+    assert session.next_event() == events.StartTls()
+    session.refuse(replies.TLS_NOT_AVAILABLE)
+    assert session.next_event() is None
+    assert session.replies() == (b"454 4.7.0 TLS not available due to a temporary reason\r\n250 2.0.0 Ok\r\n")
+    assert (session.is_secure, session.state) == (False, State.GREETED)
+
+
+def test_between_starttls_and_the_end_of_the_handshake_nothing_counts() -> None:
+    session = new_session()
+    converse(session, [b"EHLO x\r\nSTARTTLS\r\nMAIL FROM:<evil@one.example>\r\n", b"NOOP\r\nQU"])
+    assert (session.waiting_octets, session.next_event(), session.replies()) == (0, None, b"")
+    session.tls_started()
+    seen, said = converse(session, [b"NOOP\r\nEHLO y\r\n"])
+    assert seen == [events.Helo("y", esmtp=True)]
+    assert said.startswith(b"250 2.0.0 Ok\r\n250-mx.example\r\n")
+    assert b"STARTTLS" not in said

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -19,6 +20,8 @@ from empath.domain.network import IPNetwork
 from empath.ports.queue import QueueName
 
 if TYPE_CHECKING:
+    from ssl import SSLContext
+
     from empath.ingress.settings import IngressSettings
 
 MIB = 1024 * 1024
@@ -138,12 +141,18 @@ class IngressConfig(_Environment):
         (ipaddress.IPv4Network("127.0.0.0/8"), ipaddress.IPv6Network("::1/128")),
         "networks whose clients may relay, such as 10.0.0.0/8, comma between, no bits set after the prefix",
     )
+    tls_certificate: Path | None = _from(
+        "EMPATH_TLS_CERTIFICATE", None, "the path of a PEM file, with its chain"
+    )
+    tls_key: Path | None = _from(
+        "EMPATH_TLS_KEY", None, "the path of the certificate's key, PEM, not encrypted"
+    )
     max_message_size: Annotated[int, Field(ge=64 * 1024, le=1024 * MIB)] = _from(
         "EMPATH_MAX_MESSAGE_SIZE", 50 * MIB, "octets, from 65536 to 1073741824"
     )
 
     def listener(self) -> IngressSettings:
-        """The part that the listener takes."""
+        """The part that the listener takes. Raises ConfigError when certificate or key cannot be used."""
         from empath.ingress.settings import IngressSettings
 
         return IngressSettings(
@@ -152,7 +161,21 @@ class IngressConfig(_Environment):
             hostname=self.hostname,
             networks=self.relay_networks,
             max_size=self.max_message_size,
+            tls=self._tls_context(),
         )
+
+    def _tls_context(self) -> SSLContext | None:
+        if self.tls_certificate is None and self.tls_key is None:
+            return None
+        if self.tls_certificate is None or self.tls_key is None:
+            missing = "EMPATH_TLS_CERTIFICATE" if self.tls_certificate is None else "EMPATH_TLS_KEY"
+            raise ConfigError(f"{missing} is not set: certificate and key are of use together only")
+        from empath.ingress.tls import server_context
+
+        try:
+            return server_context(self.tls_certificate, self.tls_key)
+        except ConfigError as error:
+            raise ConfigError(f"EMPATH_TLS_CERTIFICATE and EMPATH_TLS_KEY: {error}") from None
 
 
 def _fault(model: type[BaseModel], variable: str, value: str | None) -> str:

@@ -15,7 +15,7 @@ from typing import Any, cast
 
 from empath.domain.envelope import Source
 from empath.domain.reply import Reply
-from empath.ingress import replies
+from empath.ingress import replies, tls
 from empath.ingress.connections import Connections
 from empath.ingress.deadline import Deadline
 from empath.ingress.reception import Reception
@@ -55,6 +55,9 @@ class Connection(asyncio.BufferedProtocol):
         self._input_is_over = False
         self._end_cause: events.EndCause | None = None
         self._phase = Phase.OPEN
+        self._tls: str | None = None
+        self._handshake: asyncio.Task[None] | None = None
+        self._early = b""
 
     # Callbacks of the event loop
 
@@ -86,7 +89,13 @@ class Connection(asyncio.BufferedProtocol):
         return self._services.receive_buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        self._session.receive(bytes(self._services.receive_buffer[:nbytes]))
+        octets = bytes(self._services.receive_buffer[:nbytes])
+        if self._handshake is not None:
+            # The socket itself is not read for us by now, so TLS gave this, one step before it gives the
+            # transport: a client may send its EHLO right behind the end of its handshake.
+            self._early += octets
+            return
+        self._session.receive(octets)
         if self._pump():
             timeouts = self._services.settings.timeouts
             in_content = self._session.is_in_content
@@ -97,10 +106,12 @@ class Connection(asyncio.BufferedProtocol):
     def eof_received(self) -> bool:
         """Half a close: replies that are owed are still sent."""
         self._input_is_over = True
-        return self._session.awaiting is not None
+        return self._session.awaiting is not None and self._tls is None  # TLS has no half-closed state
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._deadline.cancel()
+        if self._handshake is not None:
+            self._handshake.cancel()
         self._connections.remove(self, self._client)
         if self._reception is not None:
             self._reception.abort("the client went away")  # a complete message is stored nevertheless
@@ -121,6 +132,9 @@ class Connection(asyncio.BufferedProtocol):
 
     def end_now(self) -> None:
         """End the session, whatever is under way; what is not stored yet never will be."""
+        if self._handshake is not None:
+            self.abort()
+            return
         if self._reception is not None:
             self._reception.give_up()
         self._drop_reception("shutting down")
@@ -147,6 +161,9 @@ class Connection(asyncio.BufferedProtocol):
             moved = True
             if not self._transport.is_closing():  # uvloop raises then, asyncio only warns
                 self._transport.write(output)
+        if session.state is State.HANDSHAKE and self._handshake is None and not self._transport.is_closing():
+            self._transport.pause_reading()
+            self._handshake = self._loop.create_task(self._start_tls())
         if session.state is State.CLOSED or (self._input_is_over and session.awaiting is None):
             self._finish()
         return moved
@@ -154,6 +171,37 @@ class Connection(asyncio.BufferedProtocol):
     def _on_helo(self, event: events.Helo) -> None:
         self._helo = event
         self._session.accept()
+
+    def _on_start_tls(self, event: events.StartTls) -> None:
+        self._session.accept()
+
+    async def _start_tls(self) -> None:
+        settings = self._services.settings
+        assert settings.tls is not None  # noqa: S101 (STARTTLS is offered with it only)
+        try:
+            transport = await tls.shake_hands(
+                self._transport,
+                self,
+                settings.tls,
+                handshake_timeout=settings.timeouts.handshake,
+                shutdown_timeout=settings.timeouts.linger,
+            )
+        except (OSError, RuntimeError) as error:  # uvloop raises the second for a closed socket
+            fields = {"client": self._client_text, "reason": str(error)}
+            logger.info("TLS handshake failed", extra=fields)
+            self._handshake = None
+            self._transport.abort()
+            self.connection_lost(error)  # nobody else calls it for a handshake that failed
+            return
+        self._handshake = None
+        self._transport, self._tls = transport, tls.describe(transport)
+        self._paused = Pause.NOTHING
+        self._helo = events.Helo("", esmtp=False)
+        self._session.tls_started()
+        early, self._early = self._early, b""
+        self._session.receive(early)
+        self._expect(settings.timeouts.command)
+        self._pump()
 
     def _on_mail(self, event: events.MailFrom) -> None:
         self._session.accept()
@@ -174,10 +222,14 @@ class Connection(asyncio.BufferedProtocol):
             message_id=message_id,
             received_at=received_at,
             envelope=event.envelope,
-            source=Source(client=self._client_text, helo=self._helo.name),
+            source=Source(client=self._client_text, helo=self._helo.name, tls=self._tls),
             prepend=received_field(
                 helo=self._helo.name,
-                protocol=protocol_of(esmtp=self._helo.esmtp, smtputf8=event.envelope.smtputf8),
+                protocol=protocol_of(
+                    esmtp=self._helo.esmtp,
+                    smtputf8=event.envelope.smtputf8,
+                    tls=self._tls is not None,
+                ),
                 client=self._client,
                 hostname=services.settings.hostname,
                 message_id=message_id,
@@ -260,7 +312,7 @@ class Connection(asyncio.BufferedProtocol):
         return isinstance(self._session.awaiting, events.MessageEnds) or Pause.STORAGE in self._paused
 
     def _on_deadline(self) -> None:
-        if self._session.state is State.CLOSED:
+        if self._session.state in _SPEECHLESS:
             self._transport.abort()
         elif self._is_storing and self._reception is not None:
             self._reception.give_up()
@@ -291,7 +343,10 @@ class Connection(asyncio.BufferedProtocol):
         elif self._phase is not Phase.LINGERING and not self._transport.is_closing():
             self._phase = Phase.LINGERING
             try:
-                self._transport.write_eof()
+                if self._transport.can_write_eof():
+                    self._transport.write_eof()
+                else:
+                    self._transport.close()  # TLS reads on by itself until the client has closed, too
             except OSError:  # the client has reset the connection, and the loop has not told yet
                 self._transport.abort()
                 return
@@ -303,10 +358,14 @@ class Connection(asyncio.BufferedProtocol):
             logger.info("refused", extra=fields)
 
 
+_SPEECHLESS = frozenset({State.HANDSHAKE, State.CLOSED})
+"""States in which a client cannot be told that its time is over."""
+
 _BETWEEN_TRANSACTIONS = frozenset({State.CONNECTED, State.GREETED, State.SPOILT})
 
 _HANDLERS: Mapping[type[events.Event], Callable[[Connection, Any], None]] = {
     events.Helo: Connection._on_helo,
+    events.StartTls: Connection._on_start_tls,
     events.MailFrom: Connection._on_mail,
     events.RcptTo: Connection._on_rcpt,
     events.MessageBegins: Connection._on_message_begins,

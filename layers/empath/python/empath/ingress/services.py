@@ -9,7 +9,7 @@ from empath.ingress.relay_policy import RelayPolicy
 from empath.ingress.settings import RECEIVE_BUFFER, IngressSettings
 from empath.pipeline.accept import Acceptance
 from empath.ports import Clock, IdSource, Metrics
-from empath.smtp.extensions import STANDARD, Offer
+from empath.smtp.extensions import STANDARD, STARTTLS, Offer
 from empath.smtp.limits import Limits
 from empath.smtp.server import ServerSession
 
@@ -46,7 +46,7 @@ class Services:
             metrics=metrics,
             policy=RelayPolicy(settings.networks),
             limits=limits,
-            offer=Offer(STANDARD, limits),
+            offer=Offer((*STANDARD, STARTTLS) if settings.tls else STANDARD, limits),
         )
 
     def new_session(self) -> ServerSession:

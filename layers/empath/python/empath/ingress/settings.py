@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import ssl
 from dataclasses import dataclass
 
 from empath.domain.network import IPNetwork
@@ -28,6 +29,9 @@ class Timeouts:
     """For the spool and the queue to answer; less than the 600 that a client waits after its final
     dot (RFC 5321 §4.5.3.2.6), so that it hears 451 and does not guess."""
 
+    handshake: float = 30
+    """For TLS to be negotiated."""
+
     session: float = 1800
     """For everything, a message that is being stored aside."""
 
@@ -46,6 +50,9 @@ class IngressSettings:
 
     networks: tuple[IPNetwork, ...] = LOOPBACK
     """Clients in these may relay to anywhere; nobody else to anybody."""
+
+    tls: ssl.SSLContext | None = None
+    """What STARTTLS is answered with; None: it is not offered."""
 
     max_size: int = 50 * MIB
     max_recipients: int = 1000

@@ -24,6 +24,14 @@ class Helo:
 
 
 @dataclass(frozen=True, slots=True)
+class StartTls:
+    """*Decision.* Once accepted: send the replies, do the handshake, and tell `tls_started`.
+
+    What the client sent ahead of the handshake is gone by then (RFC 3207 §5 and CVE-2011-0411).
+    """
+
+
+@dataclass(frozen=True, slots=True)
 class MailFrom:
     """*Decision.* A transaction wants to begin; `reverse_path` None is the null one."""
 
@@ -91,6 +99,7 @@ class SessionEnds:
 
 Event = (
     Helo
+    | StartTls
     | MailFrom
     | RcptTo
     | MessageBegins
@@ -100,4 +109,4 @@ Event = (
     | CommandRefused
     | SessionEnds
 )
-Decidable = Helo | MailFrom | RcptTo | MessageBegins | MessageEnds
+Decidable = Helo | StartTls | MailFrom | RcptTo | MessageBegins | MessageEnds

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from enum import Enum, auto
 from typing import Any, Literal
 
 from empath.smtp import replies
@@ -41,6 +42,14 @@ ParameterReader = Callable[[str | None, Limits], Mapping[str, Any]]
 """From a parameter's value (None: it has none) to fields; raises CommandFault."""
 
 
+class Channel(Enum):
+    """On which connections an extension is offered."""
+
+    ANY = auto()
+    CLEAR = auto()
+    TLS = auto()
+
+
 @dataclass(frozen=True, slots=True)
 class Extension:
     keyword: str
@@ -50,6 +59,11 @@ class Extension:
     rcpt: Mapping[str, ParameterReader] = field(default_factory=dict)
     commands: frozenset[str] = frozenset()
     """Verbs that are known only where the extension is offered."""
+    channel: Channel = Channel.ANY
+
+    def line(self, limits: Limits) -> str:
+        """What the EHLO reply says of it."""
+        return self.keyword if self.value is None else f"{self.keyword} {self.value(limits)}"
 
 
 class Offer:
@@ -61,10 +75,13 @@ class Offer:
         self._mail = {keyword: read for known in extensions for keyword, read in known.mail.items()}
         self._rcpt = {keyword: read for known in extensions for keyword, read in known.rcpt.items()}
         self.commands = frozenset().union(*(known.commands for known in extensions))
-        self.ehlo_lines = tuple(
-            known.keyword if known.value is None else f"{known.keyword} {known.value(limits)}"
-            for known in extensions
-        )
+        self._ehlo_lines = {
+            is_secure: tuple(known.line(limits) for known in extensions if known.channel is not other)
+            for is_secure, other in ((False, Channel.TLS), (True, Channel.CLEAR))
+        }
+
+    def ehlo_lines(self, *, is_secure: bool) -> tuple[str, ...]:
+        return self._ehlo_lines[is_secure]
 
     def has(self, keyword: str) -> bool:
         return keyword in self._keywords
@@ -140,5 +157,7 @@ ENHANCED_STATUS_CODES = Extension("ENHANCEDSTATUSCODES")  # RFC 2034
 CHUNKING = Extension("CHUNKING", commands=frozenset({"BDAT"}))  # RFC 3030
 SMTPUTF8 = Extension("SMTPUTF8", mail={"SMTPUTF8": _read_flag("smtputf8", "SMTPUTF8")})  # RFC 6531
 LIMITS = Extension("LIMITS", value=_limits)  # RFC 9422
+STARTTLS = Extension("STARTTLS", commands=frozenset({"STARTTLS"}), channel=Channel.CLEAR)  # RFC 3207
 
 STANDARD = (PIPELINING, SIZE, EIGHT_BIT_MIME, ENHANCED_STATUS_CODES, CHUNKING, SMTPUTF8, LIMITS)
+"""What every listener offers; the others need something of their owner."""

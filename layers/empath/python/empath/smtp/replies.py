@@ -22,10 +22,13 @@ BYE = Reply.of(221, "2.0.0", "Bye")
 HELP = Reply.of(214, "2.0.0", "RFC 5321: EHLO HELO MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT")
 CANNOT_VERIFY = Reply.of(252, "2.0.0", "Cannot verify the user; send mail and it will be tried")
 
+START_TLS = Reply.of(220, "2.0.0", "Ready to start TLS")
+
 TOO_MANY_ERRORS = Reply.of(421, "4.7.0", "Too many errors, closing the connection")
 TOO_MUCH_INPUT = Reply.of(421, "4.7.0", "Message far above the size limit, closing the connection")
 BAD_BDAT = Reply.of(421, "4.5.4", "Syntax: BDAT size [LAST]; cannot tell content from commands, closing")
 TOO_MANY_MESSAGES = Reply.of(421, "4.7.0", "Too many messages in this session, closing the connection")
+TLS_NOT_AVAILABLE = Reply.of(454, "4.7.0", "TLS not available due to a temporary reason")
 TOO_MANY_RECIPIENTS = Reply.of(452, "4.5.3", "Too many recipients")
 
 UNKNOWN_COMMAND = Reply.of(500, "5.5.2", "Command not recognised")
@@ -42,6 +45,8 @@ NEED_MAIL = Reply.of(503, "5.5.1", "Bad sequence of commands: need MAIL before t
 NEED_RCPT = Reply.of(503, "5.5.1", "Bad sequence of commands: need RCPT before content")
 IN_CHUNKS = Reply.of(503, "5.5.1", "Bad sequence of commands: BDAT was used, BDAT or RSET comes next")
 NESTED_MAIL = Reply.of(503, "5.5.1", "Bad sequence of commands: nested MAIL")
+IN_TRANSACTION = Reply.of(503, "5.5.1", "Bad sequence of commands: not within a transaction")
+TLS_IS_ACTIVE = Reply.of(503, "5.5.1", "Bad sequence of commands: TLS is active already")
 BARE_NEWLINE_IN_CONTENT = Reply.of(550, "5.6.0", "Message has a bare CR or LF; lines end with CR LF")
 MESSAGE_TOO_BIG = Reply.of(552, "5.3.4", "Message exceeds the size limit")
 NEED_SMTPUTF8 = Reply.of(553, "5.6.7", "Address is not ASCII and SMTPUTF8 was not asked for")

@@ -35,6 +35,8 @@ from empath.smtp.transaction import Transaction
 class ServerSession(ContentSession):
     def __init__(self, hostname: str, offer: Offer, limits: Limits) -> None:
         super().__init__(limits)
+        self.is_secure = False
+        """Whether TLS is active."""
         self._hostname = hostname
         self._offer = offer
         self._transaction = Transaction(None)
@@ -46,10 +48,23 @@ class ServerSession(ContentSession):
         """Say 220; once, before anything else."""
         self._output.append(replies.encode(replies.greeting(self._hostname)))
 
+    def receive(self, octets: bytes) -> None:
+        """Take octets from the client; nothing happens before `next_event`.
+
+        Those that come between STARTTLS and the end of the handshake are no part of the session.
+        """
+        if self.state is not State.HANDSHAKE:
+            super().receive(octets)
+
+    def tls_started(self) -> None:
+        """The handshake is done: all begins anew, EHLO included (RFC 3207 §4.2)."""
+        self._advance(Step.TLS_STARTED)
+        self.is_secure = True
+
     def next_event(self) -> Event | None:
         """What happened next; None while a decision or more input is needed."""
         while not self._events:
-            if self._awaiting is not None or self.state is State.CLOSED:
+            if self._awaiting is not None or self.state in _SILENT:
                 return None
             if not _READERS[self._expects](self):
                 return None
@@ -60,10 +75,14 @@ class ServerSession(ContentSession):
         event, self._awaiting = self._awaiting, None
         match event:
             case events.Helo():
-                lines = self._offer.ehlo_lines if event.esmtp else ()
+                lines = self._offer.ehlo_lines(is_secure=self.is_secure) if event.esmtp else ()
                 self._abandon_chunks()
                 self._advance(Step.GREET)
                 self._say(reply or replies.helo_ok(self._hostname, lines))
+            case events.StartTls():
+                self._input.clear()
+                self._advance(Step.START_TLS)
+                self._write(replies.START_TLS)
             case events.MailFrom():
                 self._transaction = Transaction(event.reverse_path, event.parameters)
                 self._advance(Step.MAIL)
@@ -129,6 +148,13 @@ class ServerSession(ContentSession):
         # RFC 5321 §4.1.1.1
         name = grammar.parse_helo_name(command.argument)
         self._ask(events.Helo(name, esmtp=command.verb == "EHLO"))
+
+    def _starttls(self, command: Command) -> None:
+        # RFC 3207 §4
+        _without_argument(command)
+        if self.is_secure:
+            raise CommandFault(replies.TLS_IS_ACTIVE)
+        self._ask(events.StartTls())
 
     def _mail(self, command: Command) -> None:
         # RFC 5321 §4.1.1.2
@@ -206,6 +232,7 @@ def _without_argument(command: Command) -> None:
 _COMMANDS: Mapping[str, Callable[[ServerSession, Command], None]] = {
     "EHLO": ServerSession._helo,
     "HELO": ServerSession._helo,
+    "STARTTLS": ServerSession._starttls,
     "MAIL": ServerSession._mail,
     "RCPT": ServerSession._rcpt,
     "DATA": ServerSession._data,
@@ -217,8 +244,11 @@ _COMMANDS: Mapping[str, Callable[[ServerSession, Command], None]] = {
     "QUIT": ServerSession._quit,
 }
 
-_BROUGHT = frozenset({"BDAT"})
+_BROUGHT = frozenset({"BDAT", "STARTTLS"})
 """Commands that an extension brings."""
+
+_SILENT = frozenset({State.HANDSHAKE, State.CLOSED})
+"""States in which nothing that the client says counts."""
 
 _READERS: Mapping[Input, Callable[[ServerSession], bool]] = {
     Input.COMMAND: ServerSession._read_command,

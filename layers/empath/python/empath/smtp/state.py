@@ -8,7 +8,8 @@ Rules, read off the tables below:
 5. A message comes by DATA or by BDAT, never by both; after the first BDAT there are no new recipients
    (RFC 3030 §2).
 6. A refused BDAT ends its transaction. The chunks after it find the session SPOILT, up to the last one.
-7. Nothing leads out of CLOSED. A step that the table does not know is a fault of ours.
+7. STARTTLS is possible between transactions only, and after it all begins anew (RFC 3207 §4.2).
+8. Nothing leads out of CLOSED. A step that the table does not know is a fault of ours.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ class State(Enum):
     CONTENT = auto()  # DATA, up to its final dot
     CHUNKS = auto()  # a message in chunks: at least one BDAT was accepted
     SPOILT = auto()  # a BDAT was refused, and the rest of its sequence may be on its way
+    HANDSHAKE = auto()  # STARTTLS was accepted; nothing is read before `tls_started`
     CLOSED = auto()
 
 
@@ -41,6 +43,8 @@ class Step(Enum):
     CONTENT = auto()
     CHUNKS = auto()
     SPOIL = auto()
+    START_TLS = auto()
+    TLS_STARTED = auto()
     RESET = auto()
     CLOSE = auto()
 
@@ -52,6 +56,8 @@ TRANSITIONS: Mapping[tuple[State, Step], State] = MappingProxyType(
     {
         **{(state, Step.GREET): State.GREETED for state in _COMMAND_STATES},
         **{(state, Step.CLOSE): State.CLOSED for state in State},
+        (State.GREETED, Step.START_TLS): State.HANDSHAKE,
+        (State.HANDSHAKE, Step.TLS_STARTED): State.CONNECTED,
         (State.GREETED, Step.MAIL): State.MAIL,
         (State.SPOILT, Step.MAIL): State.MAIL,
         (State.MAIL, Step.RECIPIENT): State.RECIPIENTS,
@@ -91,6 +97,8 @@ OUT_OF_ORDER: Mapping[tuple[State, str], Reply] = MappingProxyType(
         (State.CHUNKS, "DATA"): replies.IN_CHUNKS,
         (State.SPOILT, "RCPT"): replies.NEED_MAIL,
         (State.SPOILT, "DATA"): replies.NEED_MAIL,
+        (State.CONNECTED, "STARTTLS"): replies.NEED_EHLO,
+        **{(state, "STARTTLS"): replies.IN_TRANSACTION for state in (State.SPOILT, *_IN_TRANSACTION)},
     }
 )
 """The commands that are known and not possible in a state, with what the client hears."""
