@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+import sys
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextvars import Context, copy_context
@@ -67,6 +68,9 @@ class SimulationLoop:
         """Run event by event; `finished` is asked after each. Time ends at `until`, if not before."""
         ready, events = self._ready, self._events
         asyncio._set_running_loop(self.as_asyncio)
+        hooks = sys.get_asyncgen_hooks()
+        # A generator that its dead reader leaves is dead as well: nobody closes it.
+        sys.set_asyncgen_hooks(finalizer=lambda generator: None)
         try:
             while not self._stopped:
                 while ready:
@@ -81,6 +85,7 @@ class SimulationLoop:
                 self.steps += 1
                 callback()
         finally:
+            sys.set_asyncgen_hooks(*hooks)
             asyncio._set_running_loop(None)
 
     # What asyncio uses. Its abstract class would bring dozens of methods that nobody calls here.
