@@ -22,6 +22,7 @@ KNOWN_SEEDS = {
     "jobs_before_records": 39,
     "keep_raw_object": 14,
     "late_copy_completes_nothing": 14,
+    "lease_too_short": 59,
     "lost_job_never_heals": 7,
     "report_twice": 11,
     "resolve_without_jobs": 14,

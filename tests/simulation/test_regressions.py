@@ -1,0 +1,55 @@
+"""What the simulator found, kept: the seeds that showed it, and the scene itself, played by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from empath.domain.delivery_state import State
+from empath.domain.outcome import Deferred, Failed
+from empath.domain.reply import Reply
+from empath.pipeline.jobs import DsnJob
+from empath.testing.memory_dialer import ScriptedDialer
+from empath.testing.relay import MemoryRelay
+from empath.testing.simulation import plan_of, run
+
+REJECTED = "bob@reject.test"
+SENDER = "ann@a.test"
+
+
+def job_of(message_id: str) -> DsnJob:
+    return DsnJob(message_id=message_id, delivery="delivery#reject.test", event="failed-1")
+
+
+@pytest.mark.parametrize("seed", [55, 235, 428, 1297])
+def test_a_seed_that_once_broke_an_invariant_holds(seed: int) -> None:
+    assert not run(plan_of(seed)).violations
+
+
+async def test_a_late_report_job_clears_away_the_object_that_an_earlier_try_put_back() -> None:
+    dialer = ScriptedDialer()
+    dialer.host("reject.test").outcomes[REJECTED] = Failed(Reply.heard(550, "5.1.1 no"))
+    relay = MemoryRelay(dialer=dialer)
+    message_id = await relay.submit(SENDER, [REJECTED])
+    await relay.run()
+    (report_id,) = relay.reports_of(message_id)
+    assert relay.states(report_id) == {SENDER: State.SENT}
+    # A slower copy of the job had read that the report is owed; it stored the report again, and died.
+    key = f"messages/{report_id}"
+    relay.spool.objects[key] = b"put back"
+    await relay.reporting.report(job_of(message_id))
+    assert key not in relay.spool.objects
+
+
+async def test_a_late_report_job_leaves_a_report_alone_that_is_on_its_way() -> None:
+    dialer = ScriptedDialer()
+    dialer.host("reject.test").outcomes[REJECTED] = Failed(Reply.heard(550, "5.1.1 no"))
+    relay = MemoryRelay(dialer=dialer)
+    dialer.host("a.test").outcomes[SENDER] = [Deferred(Reply.heard(451, "4.7.1 later"))]
+    message_id = await relay.submit(SENDER, [REJECTED])
+    await relay.run(until=lambda: bool(relay.reports_of(message_id)))
+    (report_id,) = relay.reports_of(message_id)
+    assert relay.states(report_id) == {SENDER: State.DEFERRED}
+    await relay.reporting.report(job_of(message_id))
+    assert f"messages/{report_id}" in relay.spool.objects
+    await relay.run()
+    assert relay.spool.objects == {}
