@@ -8,6 +8,7 @@ from empath.smtp.state import OUT_OF_ORDER, TRANSITIONS, State, Step
 
 COMMANDS_IN_ORDER = {
     "STARTTLS": {State.GREETED},
+    "AUTH": {State.GREETED},
     "MAIL": {State.GREETED, State.SPOILT},
     "RCPT": {State.MAIL, State.UNWANTED, State.RECIPIENTS},
     "DATA": {State.RECIPIENTS},

@@ -16,6 +16,7 @@ from typing import Any, cast
 from empath.domain.envelope import Source
 from empath.domain.reply import Reply
 from empath.ingress import replies, tls
+from empath.ingress.authentication import reply_for
 from empath.ingress.connections import Connections
 from empath.ingress.deadline import Deadline
 from empath.ingress.reception import Reception
@@ -58,6 +59,7 @@ class Connection(asyncio.BufferedProtocol):
         self._tls: str | None = None
         self._handshake: asyncio.Task[None] | None = None
         self._early = b""
+        self._authentication: asyncio.Task[None] | None = None
 
     # Callbacks of the event loop
 
@@ -110,8 +112,9 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._deadline.cancel()
-        if self._handshake is not None:
-            self._handshake.cancel()
+        for task in (self._handshake, self._authentication):
+            if task is not None:
+                task.cancel()
         self._connections.remove(self, self._client)
         if self._reception is not None:
             self._reception.abort("the client went away")  # a complete message is stored nevertheless
@@ -187,8 +190,7 @@ class Connection(asyncio.BufferedProtocol):
                 shutdown_timeout=settings.timeouts.linger,
             )
         except (OSError, RuntimeError) as error:  # uvloop raises the second for a closed socket
-            fields = {"client": self._client_text, "reason": str(error)}
-            logger.info("TLS handshake failed", extra=fields)
+            logger.info("TLS handshake failed: %s", error, extra={"client": self._client_text})
             self._handshake = None
             self._transport.abort()
             self.connection_lost(error)  # nobody else calls it for a handshake that failed
@@ -202,6 +204,18 @@ class Connection(asyncio.BufferedProtocol):
         self._session.receive(early)
         self._expect(settings.timeouts.command)
         self._pump()
+
+    def _on_authenticate(self, event: events.Authenticate) -> None:
+        self._authentication = self._loop.create_task(self._authenticate(event))
+
+    async def _authenticate(self, event: events.Authenticate) -> None:
+        settings = self._services.settings
+        reply = await reply_for(event, settings.authenticator, settings.timeouts.authenticate)
+        self._authentication = None
+        if self._session.awaiting is event:  # or the session has ended meanwhile
+            self._answer(reply)
+            self._pump()
+            self._resume(Pause.AHEAD)
 
     def _on_mail(self, event: events.MailFrom) -> None:
         self._session.accept()
@@ -222,13 +236,16 @@ class Connection(asyncio.BufferedProtocol):
             message_id=message_id,
             received_at=received_at,
             envelope=event.envelope,
-            source=Source(client=self._client_text, helo=self._helo.name, tls=self._tls),
+            source=Source(
+                client=self._client_text, helo=self._helo.name, user=self._session.user, tls=self._tls
+            ),
             prepend=received_field(
                 helo=self._helo.name,
                 protocol=protocol_of(
                     esmtp=self._helo.esmtp,
                     smtputf8=event.envelope.smtputf8,
                     tls=self._tls is not None,
+                    authenticated=self._session.user is not None,
                 ),
                 client=self._client,
                 hostname=services.settings.hostname,
@@ -283,7 +300,9 @@ class Connection(asyncio.BufferedProtocol):
 
     def _decide(self, reception: Reception) -> None:
         self._reception = None
-        reply = reception.reply or replies.TROUBLE
+        self._answer(reception.reply or replies.TROUBLE)
+
+    def _answer(self, reply: Reply) -> None:
         if reply.is_positive:
             self._session.accept(reply)
         else:
@@ -366,6 +385,7 @@ _BETWEEN_TRANSACTIONS = frozenset({State.CONNECTED, State.GREETED, State.SPOILT}
 _HANDLERS: Mapping[type[events.Event], Callable[[Connection, Any], None]] = {
     events.Helo: Connection._on_helo,
     events.StartTls: Connection._on_start_tls,
+    events.Authenticate: Connection._on_authenticate,
     events.MailFrom: Connection._on_mail,
     events.RcptTo: Connection._on_rcpt,
     events.MessageBegins: Connection._on_message_begins,

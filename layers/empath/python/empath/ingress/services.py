@@ -9,7 +9,7 @@ from empath.ingress.relay_policy import RelayPolicy
 from empath.ingress.settings import RECEIVE_BUFFER, IngressSettings
 from empath.pipeline.accept import Acceptance
 from empath.ports import Clock, IdSource, Metrics
-from empath.smtp.extensions import STANDARD, STARTTLS, Offer
+from empath.smtp.extensions import AUTH, STANDARD, STARTTLS, Extension, Offer
 from empath.smtp.limits import Limits
 from empath.smtp.server import ServerSession
 
@@ -46,8 +46,15 @@ class Services:
             metrics=metrics,
             policy=RelayPolicy(settings.networks),
             limits=limits,
-            offer=Offer((*STANDARD, STARTTLS) if settings.tls else STANDARD, limits),
+            offer=Offer(_extensions(settings), limits),
         )
 
     def new_session(self) -> ServerSession:
         return ServerSession(self.settings.hostname, self.offer, self.limits)
+
+
+def _extensions(settings: IngressSettings) -> tuple[Extension, ...]:
+    """What is offered. DSN is not, before the pipeline honours NOTIFY: nobody is promised a report."""
+    starttls = (STARTTLS,) if settings.tls is not None else ()
+    auth = (AUTH,) if settings.authenticator is not None else ()
+    return (*STANDARD, *starttls, *auth)

@@ -7,6 +7,7 @@ import ssl
 from dataclasses import dataclass
 
 from empath.domain.network import IPNetwork
+from empath.ingress.authentication import Authenticator
 from empath.smtp.limits import KIB, MIB
 
 LOOPBACK: tuple[IPNetwork, ...] = (
@@ -32,6 +33,9 @@ class Timeouts:
     handshake: float = 30
     """For TLS to be negotiated."""
 
+    authenticate: float = 30
+    """For the authenticator to answer."""
+
     session: float = 1800
     """For everything, a message that is being stored aside."""
 
@@ -53,6 +57,9 @@ class IngressSettings:
 
     tls: ssl.SSLContext | None = None
     """What STARTTLS is answered with; None: it is not offered."""
+
+    authenticator: Authenticator | None = None
+    """Who knows the users' passwords; None: AUTH is not offered. It is offered within TLS only."""
 
     max_size: int = 50 * MIB
     max_recipients: int = 1000

@@ -25,6 +25,8 @@ class Input(Enum):
     COMMAND = auto()
     CONTENT = auto()
     CHUNK = auto()
+    RESPONSE = auto()
+    """Of the client, within AUTH."""
 
 
 class ContentSession(Session):
@@ -38,7 +40,7 @@ class ContentSession(Session):
     @property
     def is_in_content(self) -> bool:
         """Whether the next octets are content, not a command."""
-        return self._expects is not Input.COMMAND
+        return self._expects in _CONTENT
 
     # DATA (RFC 5321 §4.1.1.4)
 
@@ -160,4 +162,5 @@ class ContentSession(Session):
         super()._close(reply, cause)
 
 
+_CONTENT = frozenset({Input.CONTENT, Input.CHUNK})
 _WITHIN_CHUNKS = frozenset({State.CHUNKS, State.SPOILT})

@@ -6,7 +6,7 @@ client sent ahead (RFC 2920) waits. The others need nothing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from empath.domain.address import Mailbox
@@ -29,6 +29,14 @@ class StartTls:
 
     What the client sent ahead of the handshake is gone by then (RFC 3207 §5 and CVE-2011-0411).
     """
+
+
+@dataclass(frozen=True, slots=True)
+class Authenticate:
+    """*Decision.* Whether this is the user's password. Its text never shows the password."""
+
+    user: str
+    password: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +108,7 @@ class SessionEnds:
 Event = (
     Helo
     | StartTls
+    | Authenticate
     | MailFrom
     | RcptTo
     | MessageBegins
@@ -109,4 +118,4 @@ Event = (
     | CommandRefused
     | SessionEnds
 )
-Decidable = Helo | StartTls | MailFrom | RcptTo | MessageBegins | MessageEnds
+Decidable = Helo | StartTls | Authenticate | MailFrom | RcptTo | MessageBegins | MessageEnds

@@ -157,6 +157,24 @@ ENHANCED_STATUS_CODES = Extension("ENHANCEDSTATUSCODES")  # RFC 2034
 CHUNKING = Extension("CHUNKING", commands=frozenset({"BDAT"}))  # RFC 3030
 SMTPUTF8 = Extension("SMTPUTF8", mail={"SMTPUTF8": _read_flag("smtputf8", "SMTPUTF8")})  # RFC 6531
 LIMITS = Extension("LIMITS", value=_limits)  # RFC 9422
+# xtext = *( xchar / hexchar ), RFC 3461 §4; the value is "<>" or an address in xtext, RFC 4954 §5
+_XTEXT = re.compile(r"(?:[\x21-\x2a\x2c-\x3c\x3e-\x7e]|\+[0-9A-F]{2})+")
+
+
+def _read_auth(value: str | None, limits: Limits) -> Mapping[str, Any]:
+    """Read and not believed: who submitted a message is known by the session (RFC 4954 §5)."""
+    if value is None or not _XTEXT.fullmatch(value):
+        raise CommandFault(replies.bad_parameter("AUTH"))
+    return {}
+
+
+AUTH = Extension(  # RFC 4954
+    "AUTH",
+    value=lambda limits: "PLAIN LOGIN",
+    mail={"AUTH": _read_auth},
+    commands=frozenset({"AUTH"}),
+    channel=Channel.TLS,
+)
 STARTTLS = Extension("STARTTLS", commands=frozenset({"STARTTLS"}), channel=Channel.CLEAR)  # RFC 3207
 
 STANDARD = (PIPELINING, SIZE, EIGHT_BIT_MIME, ENHANCED_STATUS_CODES, CHUNKING, SMTPUTF8, LIMITS)

@@ -53,22 +53,23 @@ class InputBuffer:
         self._octets = b""
         self._start = self._scanned = 0
 
-    def take_line(self) -> bytes | Reply | None:
+    def take_line(self, max_line: int | None = None) -> bytes | Reply | None:
         """The next line without its CRLF, the reply to one that is none, or None: more input is needed."""
+        max_line = max_line or self._max_line
         if self._discarding and not self._discard():
             return None
         octets, start = self._octets, self._start
         end = octets.find(_CRLF, self._scanned)
-        if 0 <= end <= start + self._max_line - 2:
+        if 0 <= end <= start + max_line - 2:
             line = octets[start:end]
             if b"\r" not in line and b"\n" not in line:
                 self._skip_to(end + 2)
                 return line
-        seen = octets[start : start + self._max_line]
+        seen = octets[start : start + max_line]
         bare = _BARE.search(seen)
         if bare is not None:
             return self._refuse(bare.start() + 1, replies.BARE_NEWLINE_IN_COMMAND)
-        if len(seen) == self._max_line:
+        if len(seen) == max_line:
             return self._refuse(len(seen) - 1, replies.LINE_TOO_LONG)
         self._scanned = max(len(octets) - 1, start)
         return None

@@ -14,6 +14,9 @@ There is no maximum: the data reader holds no lines, so a longer one costs no me
 asks for "implementation techniques that impose no limits" wherever possible. Content is opaque.
 """
 
+MAX_AUTH_LINE = 12_288
+"""Octets of a response within AUTH, with CRLF (RFC 4954 §4)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:

@@ -6,6 +6,7 @@ replies to EHLO and HELO carry no enhanced code (RFC 2034 §4), nor does 354 (th
 
 from __future__ import annotations
 
+import base64
 import re
 
 from empath.domain.reply import Reply
@@ -22,12 +23,14 @@ BYE = Reply.of(221, "2.0.0", "Bye")
 HELP = Reply.of(214, "2.0.0", "RFC 5321: EHLO HELO MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT")
 CANNOT_VERIFY = Reply.of(252, "2.0.0", "Cannot verify the user; send mail and it will be tried")
 
+AUTH_OK = Reply.of(235, "2.7.0", "Authentication successful")
 START_TLS = Reply.of(220, "2.0.0", "Ready to start TLS")
 
 TOO_MANY_ERRORS = Reply.of(421, "4.7.0", "Too many errors, closing the connection")
 TOO_MUCH_INPUT = Reply.of(421, "4.7.0", "Message far above the size limit, closing the connection")
 BAD_BDAT = Reply.of(421, "4.5.4", "Syntax: BDAT size [LAST]; cannot tell content from commands, closing")
 TOO_MANY_MESSAGES = Reply.of(421, "4.7.0", "Too many messages in this session, closing the connection")
+CANNOT_AUTHENTICATE = Reply.of(454, "4.7.0", "Temporary authentication failure")
 TLS_NOT_AVAILABLE = Reply.of(454, "4.7.0", "TLS not available due to a temporary reason")
 TOO_MANY_RECIPIENTS = Reply.of(452, "4.5.3", "Too many recipients")
 
@@ -46,6 +49,15 @@ NEED_RCPT = Reply.of(503, "5.5.1", "Bad sequence of commands: need RCPT before c
 IN_CHUNKS = Reply.of(503, "5.5.1", "Bad sequence of commands: BDAT was used, BDAT or RSET comes next")
 NESTED_MAIL = Reply.of(503, "5.5.1", "Bad sequence of commands: nested MAIL")
 IN_TRANSACTION = Reply.of(503, "5.5.1", "Bad sequence of commands: not within a transaction")
+BAD_AUTH = Reply.of(501, "5.5.4", "Syntax: AUTH mechanism [initial response]")
+AUTH_CANCELLED = Reply.of(501, "5.7.0", "Authentication cancelled")
+BAD_BASE64 = Reply.of(501, "5.5.2", "Response is not base64")
+BAD_CREDENTIALS = Reply.of(501, "5.5.2", "Response holds no user and password")
+AUTH_LINE_TOO_LONG = Reply.of(500, "5.5.6", "Authentication exchange line is too long")
+UNKNOWN_MECHANISM = Reply.of(504, "5.5.4", "Authentication mechanism not recognised")
+AUTH_FAILED = Reply.of(535, "5.7.8", "Authentication credentials invalid")
+NEED_TLS = Reply.of(538, "5.7.11", "Encryption required for this authentication mechanism")
+IS_AUTHENTICATED = Reply.of(503, "5.5.1", "Bad sequence of commands: authenticated already")
 TLS_IS_ACTIVE = Reply.of(503, "5.5.1", "Bad sequence of commands: TLS is active already")
 BARE_NEWLINE_IN_CONTENT = Reply.of(550, "5.6.0", "Message has a bare CR or LF; lines end with CR LF")
 MESSAGE_TOO_BIG = Reply.of(552, "5.3.4", "Message exceeds the size limit")
@@ -66,6 +78,11 @@ def helo_ok(hostname: str, lines: tuple[str, ...] = ()) -> Reply:
 
 def chunk_taken(size: int) -> Reply:
     return Reply.of(250, "2.0.0", f"Ok: {size} octets taken")
+
+
+def challenge(prompt: str) -> Reply:
+    """`prompt` in base64, as the client gets it within AUTH (RFC 4954 §4)."""
+    return Reply.of(334, None, base64.b64encode(prompt.encode()).decode("ascii"))
 
 
 def bad_reverse_path(why: str) -> Reply:

@@ -21,8 +21,9 @@ from empath.domain.address import Mailbox
 from empath.domain.envelope import Recipient
 from empath.domain.reply import Reply
 from empath.smtp import events, grammar, replies
+from empath.smtp.authentication import AuthSession
 from empath.smtp.chunking import parse_bdat
-from empath.smtp.content import ContentSession, Input
+from empath.smtp.content import Input
 from empath.smtp.events import EndCause, Event
 from empath.smtp.extensions import Offer
 from empath.smtp.faults import CommandFault
@@ -32,7 +33,7 @@ from empath.smtp.state import OUT_OF_ORDER, State, Step
 from empath.smtp.transaction import Transaction
 
 
-class ServerSession(ContentSession):
+class ServerSession(AuthSession):
     def __init__(self, hostname: str, offer: Offer, limits: Limits) -> None:
         super().__init__(limits)
         self.is_secure = False
@@ -83,6 +84,9 @@ class ServerSession(ContentSession):
                 self._input.clear()
                 self._advance(Step.START_TLS)
                 self._write(replies.START_TLS)
+            case events.Authenticate():
+                self.user = event.user
+                self._say(reply or replies.AUTH_OK)
             case events.MailFrom():
                 self._transaction = Transaction(event.reverse_path, event.parameters)
                 self._advance(Step.MAIL)
@@ -155,6 +159,14 @@ class ServerSession(ContentSession):
         if self.is_secure:
             raise CommandFault(replies.TLS_IS_ACTIVE)
         self._ask(events.StartTls())
+
+    def _auth(self, command: Command) -> None:
+        # RFC 4954 §4
+        if not self.is_secure:
+            raise CommandFault(replies.NEED_TLS)
+        if self.user is not None:
+            raise CommandFault(replies.IS_AUTHENTICATED)
+        self._begin_exchange(command.argument)
 
     def _mail(self, command: Command) -> None:
         # RFC 5321 §4.1.1.2
@@ -233,6 +245,7 @@ _COMMANDS: Mapping[str, Callable[[ServerSession, Command], None]] = {
     "EHLO": ServerSession._helo,
     "HELO": ServerSession._helo,
     "STARTTLS": ServerSession._starttls,
+    "AUTH": ServerSession._auth,
     "MAIL": ServerSession._mail,
     "RCPT": ServerSession._rcpt,
     "DATA": ServerSession._data,
@@ -244,7 +257,7 @@ _COMMANDS: Mapping[str, Callable[[ServerSession, Command], None]] = {
     "QUIT": ServerSession._quit,
 }
 
-_BROUGHT = frozenset({"BDAT", "STARTTLS"})
+_BROUGHT = frozenset({"BDAT", "STARTTLS", "AUTH"})
 """Commands that an extension brings."""
 
 _SILENT = frozenset({State.HANDSHAKE, State.CLOSED})
@@ -254,6 +267,7 @@ _READERS: Mapping[Input, Callable[[ServerSession], bool]] = {
     Input.COMMAND: ServerSession._read_command,
     Input.CONTENT: ServerSession._read_content,
     Input.CHUNK: ServerSession._read_chunk,
+    Input.RESPONSE: ServerSession._read_response,
 }
 
 # Commands of RFC 5321, its predecessor and extensions that are not offered: 502, not 500 (§4.2.4).

@@ -97,6 +97,8 @@ OUT_OF_ORDER: Mapping[tuple[State, str], Reply] = MappingProxyType(
         (State.CHUNKS, "DATA"): replies.IN_CHUNKS,
         (State.SPOILT, "RCPT"): replies.NEED_MAIL,
         (State.SPOILT, "DATA"): replies.NEED_MAIL,
+        (State.CONNECTED, "AUTH"): replies.NEED_EHLO,
+        **{(state, "AUTH"): replies.IN_TRANSACTION for state in (State.SPOILT, *_IN_TRANSACTION)},
         (State.CONNECTED, "STARTTLS"): replies.NEED_EHLO,
         **{(state, "STARTTLS"): replies.IN_TRANSACTION for state in (State.SPOILT, *_IN_TRANSACTION)},
     }
