@@ -183,9 +183,11 @@ class ServerSession(AuthSession):
         mailbox, rest = grammar.parse_rcpt(command.argument, self._hostname)
         parameters = self._offer.rcpt_parameters(rest)
         self._check_ascii(mailbox, self._transaction.parameters.smtputf8)
-        if not self._transaction.has_room(mailbox, self._limits):
-            raise CommandFault(replies.TOO_MANY_RECIPIENTS)  # RFC 5321 §4.5.3.1.10
+        if not (parameters.orcpt or "").isascii() and not self._transaction.parameters.smtputf8:
+            raise CommandFault(replies.bad_parameter("ORCPT"))  # RFC 6533 §3
         recipient = Recipient(mailbox=mailbox, notify=parameters.notify, orcpt=parameters.orcpt)
+        if not self._transaction.has_room(recipient, self._limits):
+            raise CommandFault(replies.TOO_MANY_RECIPIENTS)  # RFC 5321 §4.5.3.1.10
         self._ask(events.RcptTo(recipient))
 
     def _data(self, command: Command) -> None:

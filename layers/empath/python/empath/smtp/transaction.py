@@ -18,17 +18,17 @@ class Transaction:
         self._recipients: dict[Mailbox, Recipient] = {}
         self._octets = 0
 
-    def has_room(self, mailbox: Mailbox, limits: Limits) -> bool:
-        """Whether one more recipient fits; one that is there already always does."""
-        if mailbox in self._recipients:
-            return True
-        octets = self._octets + _json_octets(mailbox)
-        return len(self._recipients) < limits.max_recipients and octets <= limits.max_recipient_octets
+    def has_room(self, recipient: Recipient, limits: Limits) -> bool:
+        """Whether one more recipient fits; a mailbox that is there already takes no new place."""
+        known = self._recipients.get(recipient.mailbox)
+        octets = self._octets + _json_octets(recipient) - (_json_octets(known) if known else 0)
+        has_place = known is not None or len(self._recipients) < limits.max_recipients
+        return has_place and octets <= limits.max_recipient_octets
 
     def add(self, recipient: Recipient) -> None:
         """Add a recipient; the same mailbox again counts once, for one copy is what it is to get."""
-        if recipient.mailbox not in self._recipients:
-            self._octets += _json_octets(recipient.mailbox)
+        known = self._recipients.get(recipient.mailbox)
+        self._octets += _json_octets(recipient) - (_json_octets(known) if known else 0)
         self._recipients[recipient.mailbox] = recipient
 
     def envelope(self) -> Envelope:
@@ -42,7 +42,14 @@ class Transaction:
         )
 
 
-def _json_octets(mailbox: Mailbox) -> int:
-    text = str(mailbox)
-    escapes = text.count('"') + text.count("\\")
-    return len(text.encode()) + escapes + _JSON_AROUND_RECIPIENT
+def _json_octets(recipient: Recipient) -> int:
+    octets = _text_octets(str(recipient.mailbox)) + _JSON_AROUND_RECIPIENT
+    if recipient.notify is not None:
+        octets += len(',"notify":[]') + sum(len(word) + len('"",') for word in recipient.notify)
+    if recipient.orcpt is not None:
+        octets += len(',"orcpt":""') + _text_octets(recipient.orcpt)
+    return octets
+
+
+def _text_octets(text: str) -> int:
+    return len(text.encode()) + text.count('"') + text.count("\\")
