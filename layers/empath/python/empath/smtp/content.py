@@ -22,6 +22,8 @@ from empath.smtp.state import State, Step
 class Input(Enum):
     """What the next octets are."""
 
+    __hash__ = object.__hash__  # as State's
+
     COMMAND = auto()
     CONTENT = auto()
     CHUNK = auto()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import re
+from functools import lru_cache
 
 from empath.domain.reply import Reply
 
@@ -67,10 +68,12 @@ NO_VALID_RECIPIENTS = Reply.of(554, "5.5.1", "No valid recipients")
 _UNPRINTABLE = re.compile(r"[^\n\x20-\x7e]")
 
 
+@lru_cache(maxsize=16)
 def greeting(hostname: str) -> Reply:
     return Reply.of(220, None, f"{hostname} ESMTP Empath")
 
 
+@lru_cache(maxsize=16)
 def helo_ok(hostname: str, lines: tuple[str, ...] = ()) -> Reply:
     """`lines` are the EHLO keywords, one each (RFC 5321 §4.1.1.1)."""
     return Reply.of(250, None, "\n".join((hostname, *lines)))
@@ -107,6 +110,10 @@ def encode(reply: Reply) -> bytes:
     What is not printable ASCII is replaced and what is too long is cut: a reply never carries
     a line that it was not meant to have.
     """
+    return _CONSTANTS.get(id(reply)) or _encode(reply)
+
+
+def _encode(reply: Reply) -> bytes:
     code = str(reply.code)
     enhanced = f"{reply.enhanced} " if reply.enhanced is not None else ""
     text = reply.text
@@ -117,3 +124,7 @@ def encode(reply: Reply) -> bytes:
     lines = [f"{code}-{enhanced}{line[:room]}\r\n" for line in most]
     lines.append(f"{code} {enhanced}{last[:room]}\r\n")
     return "".join(lines).encode("ascii")
+
+
+# The replies above, ready to be sent. They live as long as the module, so an id names one of them for sure.
+_CONSTANTS = {id(known): _encode(known) for known in tuple(globals().values()) if isinstance(known, Reply)}

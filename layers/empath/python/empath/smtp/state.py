@@ -23,6 +23,9 @@ from empath.smtp import replies
 
 
 class State(Enum):
+    # Members are looked up many times per message; Enum's own hash is a call into Python each time.
+    __hash__ = object.__hash__
+
     CONNECTED = auto()
     GREETED = auto()
     MAIL = auto()  # a reverse-path, and no RCPT yet
@@ -36,6 +39,8 @@ class State(Enum):
 
 
 class Step(Enum):
+    __hash__ = object.__hash__  # as above
+
     GREET = auto()
     MAIL = auto()
     RECIPIENT = auto()
