@@ -17,6 +17,8 @@ import os
 import shutil
 import signal
 import sys
+import threading
+import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -181,7 +183,7 @@ def _interpreter() -> Path:
 
 def _prepare(options: Options) -> None:
     home = options.home
-    shutil.rmtree(home / "tmp", ignore_errors=True)
+    _discard(home / "tmp")
     if not any((home / "state").glob("*.json")):
         # It was killed before it wrote anything down: buckets that no stack knows would stop the deployment.
         shutil.rmtree(home / "s3", ignore_errors=True)
@@ -190,6 +192,17 @@ def _prepare(options: Options) -> None:
     if options.log_file.exists():
         options.log_file.replace(options.log_file.with_suffix(".log.1"))
     _mend_state(options)
+
+
+def _discard(directory: Path) -> None:
+    """Put a directory aside and remove it in the background, with what earlier runs did not finish.
+
+    The workers' copies of the layers are tens of thousands of files, which can take a minute.
+    """
+    if directory.exists():
+        directory.rename(directory.with_name(f"{directory.name}-discarded-{time.time_ns()}"))
+    for discarded in directory.parent.glob(f"{directory.name}-discarded-*"):
+        threading.Thread(target=shutil.rmtree, args=(discarded, True), daemon=True).start()
 
 
 def _mend_state(options: Options) -> None:
