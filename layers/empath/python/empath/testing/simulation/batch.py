@@ -11,8 +11,6 @@ from empath.testing.simulation.plan import plan_of
 from empath.testing.simulation.world import run
 
 SEEDS_PER_TASK = 10
-TASKS_PER_PROCESS = 10
-"""A run leaves memory behind that no collection frees; a fresh process now and then keeps that small."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,5 +47,5 @@ def outcomes_of(seeds: range, jobs: int) -> Iterator[Outcome]:
         yield from map(outcome_of, seeds)
         return
     # Spawned, not forked: a worker begins with nothing but its seeds.
-    with multiprocessing.get_context("spawn").Pool(jobs, maxtasksperchild=TASKS_PER_PROCESS) as pool:
+    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
         yield from pool.imap_unordered(outcome_of, seeds, chunksize=SEEDS_PER_TASK)

@@ -31,7 +31,7 @@ GREYLISTED = Deferred(Reply.heard(451, "4.7.1 Come back later"))
 UNKNOWN = Failed(Reply.heard(550, "5.1.1 No such user here"))
 LOST = Deferred(Reply.of(451, "4.4.2", "Connection lost"), Reason.CONNECTION_LOST)
 TIMED_OUT = Deferred(Reply.of(451, "4.4.2", "Timed out"), Reason.TIMEOUT)
-DOWN = TransientRefusal(Reply.of(451, "4.4.1", "Connection refused"), Reason.CONNECTION_FAILED)
+DOWN = Reply.of(451, "4.4.1", "Connection refused")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,8 @@ class Hops:
 
         async def effect() -> SimulatedChannel:
             if self.loop.now < plan.down_until or self.draws.chance(f"{name} connect", plan.connect_refused):
-                raise DOWN
+                # A new one each time: an exception keeps the frames of every raise.
+                raise TransientRefusal(DOWN, Reason.CONNECTION_FAILED)
             return SimulatedChannel(self, plan, scope, name, ends_at)
 
         return await self.gate.call("dialer.connect", effect, about=endpoint.host)

@@ -351,7 +351,7 @@ class GatedControl:
         return await self._gate.call("control.policy", effect, trouble=ControlTrouble, about=domain)
 
     async def set_policy(self, domain: str, settings: Mapping[str, Any]) -> None:
-        raise NotImplementedError("no stage writes policy")
+        raise AssertionError("no stage writes policy")
 
 
 def _dns_trouble(text: str) -> TransientRefusal:
