@@ -72,6 +72,7 @@ _PRECEDENCE = (
     State.CANCELLED,
     State.SENT,
 )
+_RANK = {state: rank for rank, state in enumerate(_PRECEDENCE)}
 
 
 def advance(state: State, event: Event) -> State:
@@ -89,7 +90,7 @@ def sources(event: Event) -> frozenset[State]:
 
 def summarise(states: Iterable[State]) -> State:
     """One state for a whole delivery: open while any recipient is open."""
-    present = set(states)
-    if not present:
-        raise ValueError("a delivery has at least one recipient")
-    return next(state for state in _PRECEDENCE if state in present)
+    try:
+        return min(states, key=_RANK.__getitem__)
+    except ValueError:
+        raise ValueError("a delivery has at least one recipient") from None
