@@ -29,7 +29,8 @@ def _to_instant(value: Any) -> Any:
     return parse_instant(value) if isinstance(value, str) else value
 
 
-def _whole_milliseconds(value: datetime) -> datetime:
+def whole_milliseconds(value: datetime) -> datetime:
+    """A point in time as its text has it. ValueError without a time zone."""
     if value.tzinfo is None:
         raise ValueError("a point in time needs its time zone")
     return value.replace(microsecond=value.microsecond // 1000 * 1000)
@@ -38,7 +39,7 @@ def _whole_milliseconds(value: datetime) -> datetime:
 InstantField = Annotated[
     datetime,
     BeforeValidator(_to_instant),
-    AfterValidator(_whole_milliseconds),
+    AfterValidator(whole_milliseconds),
     PlainSerializer(format_instant, when_used="always"),
 ]
 """A point in time as a pydantic field, cut to what its text carries."""

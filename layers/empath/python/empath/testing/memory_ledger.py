@@ -1,17 +1,18 @@
 """A Ledger in memory, under the same conditions as the DynamoDB one.
 
-Records go through their text form on the way in, so that nothing survives here that would not survive there
-(microseconds, for one). Every change is logged the way a table's stream shows it.
+What would not survive there does not survive here: times are cut to milliseconds on the way in. Every change
+is logged the way a table's stream shows it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import TypeVar
 
 from empath.domain.delivery_state import LISTED, OPEN, Event, State, sources
 from empath.domain.errors import LeaseLost
-from empath.domain.instant import format_instant
+from empath.domain.instant import format_instant, whole_milliseconds
 from empath.domain.records import (
     MAX_ATTEMPTS_KEPT,
     Attempt,
@@ -24,6 +25,10 @@ from empath.domain.records import (
 from empath.ports.ledger import Claimed, ClaimResult, LeaseHeld, Listed, Missing, Stale, listing_shard
 
 Record = MessageRecord | DeliveryRecord
+R = TypeVar("R", MessageRecord, DeliveryRecord)
+
+SET_BY_COPY = ("next_attempt_at", "job_at", "forget_at")
+"""The times that stages set by copying; all others come through a validated model."""
 CLAIMABLE = sources(Event.ACCEPT) | sources(Event.WAKE)
 # What a delivery is, as against what has become of it: `record` never writes these.
 IDENTITY = ("message_id", "delivery", "domain", "siblings", "received_at", "expires")
@@ -58,7 +63,7 @@ class MemoryLedger:
             return Missing()
         if stored.attempt != attempt or stored.status not in CLAIMABLE:
             return Stale(stored)
-        if stored.lease is not None and stored.lease.until > _whole(now):
+        if stored.lease is not None and stored.lease.until > whole_milliseconds(now):
             # A claim whose answer was lost, repeated by its owner, is the same claim.
             if stored.lease.owner == owner:
                 return Claimed(stored.begin_attempt())
@@ -85,7 +90,7 @@ class MemoryLedger:
         stored = self._get(record.key)
         if stored is None or stored.attempt != attempt or stored.status not in OPEN:
             return False
-        if stored.lease is not None and stored.lease.until > _whole(now):
+        if stored.lease is not None and stored.lease.until > whole_milliseconds(now):
             return False
         self._put_delivery(_outcome(stored, record, owes))
         return True
@@ -183,7 +188,7 @@ class MemoryLedger:
 
     def _put_message(self, message: MessageRecord) -> MessageRecord:
         old = self._messages.get(message.message_id)
-        new = MessageRecord.model_validate(message.model_dump())
+        new = _stored(message)
         if new != old:
             self._messages[new.message_id] = new
             self._stream.append((old, new))
@@ -191,7 +196,7 @@ class MemoryLedger:
 
     def _put_delivery(self, delivery: DeliveryRecord) -> DeliveryRecord:
         old = self._get(delivery.key)
-        new = DeliveryRecord.model_validate(delivery.model_dump())
+        new = _stored(delivery)
         if new != old:
             self._deliveries.setdefault(new.message_id, {})[new.delivery] = new
             self._relist(old, new)
@@ -203,6 +208,16 @@ class MemoryLedger:
             self._listing[old.status, listing_shard(old.message_id)].discard(old.key)
         if new is not None and new.status in LISTED:
             self._listing.setdefault((new.status, listing_shard(new.message_id)), set()).add(new.key)
+
+
+def _stored(record: R) -> R:
+    """A record as the table would give it back: `model_copy` lets finer times through than its text has."""
+    cut = {
+        name: whole_milliseconds(value)
+        for name in SET_BY_COPY
+        if (value := getattr(record, name, None)) is not None and value.microsecond % 1000
+    }
+    return record.model_copy(update=cut) if cut else record
 
 
 def _outcome(stored: DeliveryRecord, record: DeliveryRecord, owes: Sequence[str]) -> DeliveryRecord:
@@ -227,8 +242,3 @@ def _listed(record: DeliveryRecord) -> Listed:
         next_attempt_at=record.next_attempt_at,
         reason=record.reason,
     )
-
-
-def _whole(now: datetime) -> datetime:
-    """What a time is in the ledger: its text has milliseconds."""
-    return now.replace(microsecond=now.microsecond // 1000 * 1000)
