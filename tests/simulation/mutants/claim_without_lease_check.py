@@ -4,7 +4,7 @@ PATCHES = (
     (
         "empath.testing.memory_ledger",
         """\
-        if stored.lease is not None and stored.lease.until > _whole(now):
+        if stored.lease is not None and stored.lease.until > whole_milliseconds(now):
             # A claim""",
         """\
         if stored.lease is not None and False:
