@@ -119,7 +119,7 @@ def build_dependencies(target: Target, output: Path) -> None:
         command += ["--python-platform", target.platform]
     else:
         command += ["--python", sys.executable]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise BundlingError(f"the layer of dependencies could not be built:\n{done.stderr.strip()}")
     trim(packages)
@@ -151,14 +151,14 @@ def _compile(target: Target, output: Path) -> None:
         return
     command = [interpreter, "-m", "compileall", "-qq", "-s", str(output), "-p", "/opt"]
     command += ["--invalidation-mode", "unchecked-hash", str(output)]
-    subprocess.run(command, check=False)  # noqa: S603
+    subprocess.run(command, check=False)
 
 
 @functools.cache
 def _version_of(interpreter: str) -> str | None:
     # By asking it: version managers put commands on the path that only say which versions there could be.
     program = "import sys; print('%d.%d' % sys.version_info[:2])"
-    done = subprocess.run([interpreter, "-c", program], capture_output=True, text=True, check=False)  # noqa: S603
+    done = subprocess.run([interpreter, "-c", program], capture_output=True, text=True, check=False)
     return done.stdout.strip() if done.returncode == 0 else None
 
 

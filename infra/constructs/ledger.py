@@ -14,7 +14,7 @@ LISTED = ["next_attempt_at", "job_at", "attempt", "status", "reason", "domain"]
 class Ledger(Construct):
     """`deliveries`: a message and its deliveries under one key. `control`: policies, gates, caches."""
 
-    def __init__(self, scope: Construct, id: str, settings: Settings) -> None:  # noqa: A002
+    def __init__(self, scope: Construct, id: str, settings: Settings) -> None:
         super().__init__(scope, id)
         self.deliveries = self._table(
             "Deliveries",
@@ -34,7 +34,7 @@ class Ledger(Construct):
 
     def _table(
         self,
-        id: str,  # noqa: A002
+        id: str,
         settings: Settings,
         sort_key: dynamodb.Attribute | None = None,
         stream: dynamodb.StreamViewType | None = None,

@@ -23,7 +23,7 @@ CONSUMERS: dict[str, FunctionName] = {
 class Queues(Construct):
     """`accepted`, `delivery`, `retry` and `dsn`, their dead-letter queues, and one for stream records."""
 
-    def __init__(self, scope: Construct, id: str, settings: Settings) -> None:  # noqa: A002
+    def __init__(self, scope: Construct, id: str, settings: Settings) -> None:
         super().__init__(scope, id)
         self.dead: dict[str, sqs.Queue] = {name: self._queue(f"{name}-dead") for name in CONSUMERS}
         self.live: dict[str, sqs.Queue] = {

@@ -12,7 +12,7 @@ EVERY = cdk.Duration.minutes(1)
 class MinuteClock(Construct):
     """A tick that fails is not repeated: the next one finds the same work."""
 
-    def __init__(self, scope: Construct, id: str, function: lambda_.Function) -> None:  # noqa: A002
+    def __init__(self, scope: Construct, id: str, function: lambda_.Function) -> None:
         super().__init__(scope, id)
         events.Rule(
             self,

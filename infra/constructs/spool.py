@@ -10,7 +10,7 @@ from infra.settings import Settings
 class Spool(Construct):
     """Raw messages. The journal deletes them; the lifecycle only removes what a crash left behind."""
 
-    def __init__(self, scope: Construct, id: str, settings: Settings) -> None:  # noqa: A002
+    def __init__(self, scope: Construct, id: str, settings: Settings) -> None:
         super().__init__(scope, id)
         self.bucket = s3.Bucket(
             self,

@@ -29,7 +29,7 @@ DRAIN = ["sqs:ReceiveMessage", "sqs:DeleteMessage"]
 class Pipeline(cdk.Stack):
     """The functions of the stages; they hold no mail and can be replaced at any moment."""
 
-    def __init__(self, scope: Construct, id: str, settings: Settings, storage: Storage) -> None:  # noqa: A002
+    def __init__(self, scope: Construct, id: str, settings: Settings, storage: Storage) -> None:
         super().__init__(scope, id, description="Empath: the functions that move mail")
         self._settings = settings
         self._storage = storage

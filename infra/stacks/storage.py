@@ -12,7 +12,7 @@ from infra.settings import Settings
 class Storage(cdk.Stack):
     """Everything that must outlive a change of the code."""
 
-    def __init__(self, scope: Construct, id: str, settings: Settings) -> None:  # noqa: A002
+    def __init__(self, scope: Construct, id: str, settings: Settings) -> None:
         super().__init__(
             scope,
             id,
