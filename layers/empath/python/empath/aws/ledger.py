@@ -43,7 +43,7 @@ from empath.aws.expressions import (
 )
 from empath.domain.delivery_state import LISTED, OPEN, Event, State, sources
 from empath.domain.errors import LeaseLost, LedgerTrouble
-from empath.domain.instant import format_instant
+from empath.domain.instant import format_instant, whole_milliseconds
 from empath.domain.records import (
     MAX_ATTEMPTS_KEPT,
     Attempt,
@@ -52,6 +52,7 @@ from empath.domain.records import (
     Lease,
     MessageRecord,
 )
+from empath.pipeline.batch import all_of
 from empath.ports.ledger import Claimed, ClaimResult, LeaseHeld, Listed, Missing, Stale
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ class DynamoLedger:
                 item = items.item_of_delivery(record)
                 return items.delivery_of_item(await self._put_new(item) or item)
 
-        return await _all_of([create_one(record) for record in deliveries])
+        return await all_of(create_one(record) for record in deliveries)
 
     async def claim(
         self, key: DeliveryKey, *, attempt: int, owner: str, now: datetime, until: datetime
@@ -104,7 +105,7 @@ class DynamoLedger:
             },
         )
         write.status_in(CLAIMABLE)
-        now = _whole(now)
+        now = whole_milliseconds(now)
         for _ in range(CLAIM_ROUNDS):
             done, item = await self._update(
                 items.key_of_delivery(key), write, f"claiming {key}", answers=True
@@ -338,17 +339,3 @@ def _listed(item: Mapping[str, Any]) -> Listed | None:
             "a listed item cannot be read", extra={"message_id": key["pk"], "delivery": key["sk"]}
         )
         return None
-
-
-def _whole(now: datetime) -> datetime:
-    """What a time is in the ledger: its text has milliseconds."""
-    return now.replace(microsecond=now.microsecond // 1000 * 1000)
-
-
-async def _all_of(calls: Sequence[Any]) -> list[Any]:
-    """The results in order; every call comes to its end before the first error is raised."""
-    results = await asyncio.gather(*calls, return_exceptions=True)
-    for result in results:
-        if isinstance(result, BaseException):
-            raise result
-    return results

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from empath.domain.records import DeliveryRecord
 from empath.pipeline.accept import spool_key_of, trace_id_of
+from empath.pipeline.batch import all_of
 from empath.pipeline.conclude import RETENTION
 from empath.pipeline.stage import Stage
 from empath.ports import Clock, Ledger, Spool
@@ -50,10 +51,7 @@ class Journal(Stage):
             known = new or old
             if known is not None:
                 by_message.setdefault(known.message_id, []).append((old, new))
-        ends = await asyncio.gather(*map(one_message, by_message.values()), return_exceptions=True)
-        for end in ends:
-            if isinstance(end, BaseException):
-                raise end
+        await all_of(map(one_message, by_message.values()))
 
     async def note(self, old: DeliveryRecord | None, new: DeliveryRecord | None) -> None:
         """One change of a delivery, in the order of its changes. Raises SpoolTrouble or LedgerTrouble."""

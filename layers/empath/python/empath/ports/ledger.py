@@ -66,6 +66,19 @@ class Listed:
     next_attempt_at: datetime | None
     reason: str | None
 
+    @classmethod
+    def of(cls, record: DeliveryRecord) -> Listed:
+        """The row that the index shows for a delivery."""
+        return cls(
+            key=record.key,
+            status=record.status,
+            at=record.listed_at(),
+            attempt=record.attempt,
+            job_at=record.job_at,
+            next_attempt_at=record.next_attempt_at,
+            reason=record.reason,
+        )
+
 
 class Ledger(Protocol):
     """Every method raises LedgerTrouble when the store does not answer."""

@@ -154,7 +154,7 @@ class MemoryLedger:
         rows = [row for row in rows if start < row and row[0] <= last]
         page, rest = rows[:limit], rows[limit:]
         token = dict(zip(("at", "pk", "sk"), page[-1], strict=True)) if rest else None
-        return [_listed(self._deliveries[pk][sk]) for _, pk, sk in page], token
+        return [Listed.of(self._deliveries[pk][sk]) for _, pk, sk in page], token
 
     # What tests and the simulator look at.
 
@@ -229,16 +229,4 @@ def _outcome(stored: DeliveryRecord, record: DeliveryRecord, owes: Sequence[str]
             "lease": None,
             "reports": {**owed, **stored.reports},
         }
-    )
-
-
-def _listed(record: DeliveryRecord) -> Listed:
-    return Listed(
-        key=record.key,
-        status=record.status,
-        at=record.listed_at(),
-        attempt=record.attempt,
-        job_at=record.job_at,
-        next_attempt_at=record.next_attempt_at,
-        reason=record.reason,
     )

@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from types import SimpleNamespace
+from typing import Protocol
 
 from empath.domain.address import parse_mailbox
 from empath.domain.delivery_state import State
@@ -54,6 +55,33 @@ INTERNET: Zones = {
     "*": Node(a=["127.0.0.1"]),
 }
 """Every domain is its own mail exchanger at a loopback address."""
+
+
+class QueueStages(Protocol):
+    """The stages that take jobs from queues."""
+
+    @property
+    def resolution(self) -> Resolution: ...
+
+    @property
+    def delivery(self) -> Delivery: ...
+
+    @property
+    def reporting(self) -> Reporting: ...
+
+
+async def work_on(stages: QueueStages, name: QueueName, job: ReceivedJob, invocation: Invocation) -> bool:
+    """What the door of a queue does with one of its jobs."""
+    match name:
+        case QueueName.ACCEPTED:
+            await stages.resolution.resolve(decode(AcceptedJob, job.body))
+        case QueueName.DELIVERY | QueueName.RETRY:
+            return await stages.delivery.deliver(
+                decode(DeliveryJob, job.body), queue=name, received=job, invocation=invocation
+            )
+        case QueueName.DSN:
+            await stages.reporting.report(decode(DsnJob, job.body))
+    return True
 
 
 @dataclass
@@ -133,16 +161,7 @@ class MemoryRelay:
         invocation = Invocation.begun(lambda: (ends - self.clock.now()).total_seconds())
 
         async def one(job: ReceivedJob) -> bool:
-            match name:
-                case QueueName.ACCEPTED:
-                    await self.resolution.resolve(decode(AcceptedJob, job.body))
-                case QueueName.DELIVERY | QueueName.RETRY:
-                    return await self.delivery.deliver(
-                        decode(DeliveryJob, job.body), queue=name, received=job, invocation=invocation
-                    )
-                case QueueName.DSN:
-                    await self.reporting.report(decode(DsnJob, job.body))
-            return True
+            return await work_on(self, name, job, invocation)
 
         try:
             failed = await work_through(jobs, one, queue=self._queue_port, name=name)

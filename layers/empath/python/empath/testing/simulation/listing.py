@@ -36,7 +36,7 @@ class LaggingListing:
     def follow(self, new: DeliveryRecord, lag: int) -> None:
         """A delivery changed; the index will know after `lag`, and after all it is yet to hear of it."""
         key = f"{new.message_id}/{new.delivery}"
-        row = _row(new) if new.status is State.DEFERRED else None
+        row = Listed.of(new) if new.status is State.DEFERRED else None
         if row is None and key not in self._arrival:
             return
         at = self._arrival[key] = max(self._loop.now + lag, self._arrival.get(key, 0))
@@ -71,18 +71,6 @@ class LaggingListing:
     def next_due(self) -> int | None:
         """When the clock function would first find something to do here; None: never, as things are."""
         return min((_due(row) for row in self._rows.values()), default=None)
-
-
-def _row(record: DeliveryRecord) -> Listed:
-    return Listed(
-        key=record.key,
-        status=record.status,
-        at=record.listed_at(),
-        attempt=record.attempt,
-        job_at=record.job_at,
-        next_attempt_at=record.next_attempt_at,
-        reason=record.reason,
-    )
 
 
 def _is_in(row: Listed, status: State, shard: int, before: datetime | None) -> bool:

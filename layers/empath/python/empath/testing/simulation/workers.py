@@ -17,12 +17,12 @@ from empath.pipeline.batch import work_through
 from empath.pipeline.dead_letters import DeadLetters
 from empath.pipeline.deliver import Delivery, Invocation
 from empath.pipeline.dsn import Reporting
-from empath.pipeline.jobs import AcceptedJob, DeliveryJob, DsnJob, decode
 from empath.pipeline.journal import Journal
 from empath.pipeline.resolve import Resolution
 from empath.pipeline.retry import RetryClock
 from empath.ports import QueueName, ReceivedJob
 from empath.ports.ledger import listing_shard
+from empath.testing.relay import work_on
 from empath.testing.simulation.loop import DAY, MINUTE, SECOND
 from empath.testing.simulation.process import MAX_OFFSET, SCOPE, Process, Scope
 from empath.testing.simulation.queues import GARBAGE, key_of
@@ -152,7 +152,7 @@ class Workers:
                 Scope(process, label, visible_at=lambda: self.world.queue.visible_again_at(name, job.receipt))
             )
             try:
-                return await self._work(name, job, invocation)
+                return await work_on(self, name, job, invocation)
             except (Trouble, UnreadableJob) as error:
                 if isinstance(error, UnreadableJob) and job.body not in GARBAGE:
                     self.world.invariants.broken("errors", f"{label}: {error!r}")
@@ -180,18 +180,6 @@ class Workers:
                 self.world.queue.acknowledge(name, job, kindly=kindly)
         back = f", {len(failed)} come back" if failed else ""
         self.world.history.note(self.loop.now, process.name, f"ends, {len(jobs) - len(failed)} done{back}")
-
-    async def _work(self, name: QueueName, job: ReceivedJob, invocation: Invocation) -> bool:
-        match name:
-            case QueueName.ACCEPTED:
-                await self.resolution.resolve(decode(AcceptedJob, job.body))
-            case QueueName.DELIVERY | QueueName.RETRY:
-                return await self.delivery.deliver(
-                    decode(DeliveryJob, job.body), queue=name, received=job, invocation=invocation
-                )
-            case QueueName.DSN:
-                await self.reporting.report(decode(DsnJob, job.body))
-        return True
 
     # The stream.
 
