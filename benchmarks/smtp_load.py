@@ -1,0 +1,130 @@
+"""Clients that deliver to a listener, as cheaply as clients can be, in a process of their own.
+
+One command at a time: each waits for the reply to the one before, because not every listener that is
+measured offers PIPELINING.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import uvloop
+
+from benchmarks.listeners import PROCESSES
+
+LINE = b"x" * 70 + b"\r\n"
+HEADER = b"From: <bench@sender.test>\r\nTo: <user@bench.test>\r\nSubject: benchmark\r\n\r\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    messages: int
+    """In all; each session sends its share of them."""
+
+    size: int
+    """Octets of each."""
+
+    sessions: int = 20
+    reuse: bool = True
+    """Whether a session sends all its messages over one connection; else each over a new one."""
+
+
+def run(port: int, load: Load) -> None:
+    """Deliver it all. Raises RuntimeError when something is not accepted."""
+    ours, its = PROCESSES.Pipe()
+    process = PROCESSES.Process(target=_run, args=(port, load, its), daemon=True)
+    process.start()
+    its.close()
+    try:
+        failure = ours.recv()
+    except EOFError:
+        failure = "the clients' process died"
+    process.join()
+    if failure is not None:
+        raise RuntimeError(failure)
+
+
+def _run(port: int, load: Load, pipe: object) -> None:
+    failure = None
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_deliver(port, load))
+    except Exception as error:  # noqa: BLE001 (it is told to the process that waits)
+        failure = str(error) or type(error).__name__
+    pipe.send(failure)  # type: ignore[attr-defined]
+
+
+async def _deliver(port: int, load: Load) -> None:
+    content = content_of(load.size)
+    share = max(load.messages // load.sessions, 1)
+    async with asyncio.TaskGroup() as group:
+        for _ in range(load.sessions):
+            group.create_task(_session(port, content, share, load.reuse))
+
+
+async def _session(port: int, content: bytes, messages: int, reuse: bool) -> None:
+    message = [
+        (b"MAIL FROM:<bench@sender.test>\r\n", b"250"),
+        (b"RCPT TO:<user@bench.test>\r\n", b"250"),
+        (b"DATA\r\n", b"354"),
+        (content, b"250"),
+    ]
+    connections, messages_each = (1, messages) if reuse else (messages, 1)
+    dialogue = [
+        (b"", b"220"),
+        (b"EHLO client.test\r\n", b"250"),
+        *message * messages_each,
+        (b"QUIT\r\n", b"221"),
+    ]
+    for _ in range(connections):
+        client = _Client(dialogue)
+        await asyncio.get_running_loop().create_connection(_always(client), "127.0.0.1", port)
+        await client.done
+
+
+def _always(client: _Client) -> Callable[[], _Client]:
+    return lambda: client
+
+
+class _Client(asyncio.Protocol):
+    def __init__(self, dialogue: Sequence[tuple[bytes, bytes]]) -> None:
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._dialogue = iter(dialogue)
+        self._expected = next(self._dialogue)[1]
+        self._heard = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._heard += data
+        last = self._heard[self._heard.rfind(b"\n", 0, -1) + 1 :]
+        if not last.endswith(b"\n") or last[3:4] == b"-":
+            return
+        if not last.startswith(self._expected):
+            self._fail(f"expected {self._expected.decode()}, heard {last.decode(errors='replace').strip()}")
+            return
+        self._heard = b""
+        octets, self._expected = next(self._dialogue, (b"", b""))
+        if octets:
+            self._transport.write(octets)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._expected:
+            self._fail(f"the connection ended where {self._expected.decode()} was expected")
+        elif not self.done.done():
+            self.done.set_result(None)
+
+    def _fail(self, why: str) -> None:
+        if not self.done.done():
+            self.done.set_exception(RuntimeError(why))
+        self._transport.abort()
+
+
+def content_of(size: int) -> bytes:
+    """A message of `size` octets in lines of 72, and its final dot."""
+    body = LINE * (size // len(LINE) + 1)
+    return HEADER + body[: max(size - len(HEADER) - 2, 0)] + b"\r\n.\r\n"
