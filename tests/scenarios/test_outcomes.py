@@ -13,6 +13,7 @@ from empath.domain.errors import TransientRefusal
 from empath.domain.outcome import Deferred, Failed
 from empath.domain.reason import Reason
 from empath.domain.reply import Reply
+from empath.pipeline.accept import Additions
 from empath.ports import QueueName
 from empath.testing.memory_dialer import ScriptedDialer
 from empath.testing.relay import MemoryRelay
@@ -39,11 +40,27 @@ async def test_a_message_is_delivered_byte_for_byte_behind_its_trace_header(
     relay: MemoryRelay, dialer: ScriptedDialer
 ) -> None:
     content = b"Subject: dots\r\n\r\n.\r\n..\r\n" + bytes(range(128, 256)) + b"\r\n"
-    message_id = await relay.submit("ann@a.test", ["bob@b.test"], content, prepend="Received: here\r\n")
+    additions = Additions(prepend="Received: here\r\n")
+    message_id = await relay.submit("ann@a.test", ["bob@b.test"], content, additions=additions)
     await relay.run()
     assert relay.states(message_id) == {"bob@b.test": State.SENT}
     assert dialer.messages[0].content == b"Received: here\r\n" + content
     assert dialer.messages[0].reverse_path == "ann@a.test"
+
+
+async def test_what_was_added_at_acceptance_is_known_of_a_message_for_its_whole_life(
+    relay: MemoryRelay,
+) -> None:
+    added = Additions(metadata={"campaign": ["spring", None]}, priority="bulk", tenant="shop")
+    message_id = await relay.submit("ann@a.test", ["bob@reject.test"], additions=added)
+    await relay.work(QueueName.ACCEPTED)
+    for _ in ("resolved", "settled"):
+        message = await relay.ledger.message(message_id)
+        assert message is not None
+        assert (message.metadata, message.priority, message.tenant) == (added.metadata, "bulk", "shop")
+        assert message.source.client == "127.0.0.1"
+        await relay.run()
+    assert message.is_settled
 
 
 async def test_a_settled_message_leaves_no_raw_object_and_will_be_forgotten(relay: MemoryRelay) -> None:

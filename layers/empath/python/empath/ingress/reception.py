@@ -18,7 +18,7 @@ from empath.ingress import replies
 from empath.ingress.content_stream import ContentAborted, ContentStream
 from empath.ingress.hops import HopCounter
 from empath.ingress.services import Services
-from empath.pipeline.accept import trace_id_of
+from empath.pipeline.accept import Additions, trace_id_of
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ class Reception:
                 envelope=envelope,
                 source=self._source,
                 content=self._stream,
-                prepend=self._prepend,
+                additions=self._additions,
             )
         except ContentAborted as aborted:
             self._log(logging.INFO, "message not accepted: %s", aborted)
@@ -109,6 +109,9 @@ class Reception:
             self.reply = replies.queued(self.message_id)
             services.metrics.count("received", len(envelope.recipients))
             self._log(logging.INFO, "message accepted")
+
+    def _additions(self) -> Additions:
+        return Additions(prepend=self._prepend)
 
     def _finish(self, task: asyncio.Task[None]) -> None:
         self._services.storing.discard(task)

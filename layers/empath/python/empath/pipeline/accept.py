@@ -6,11 +6,11 @@ lifecycle removes, and a client that never heard 250 and tries again.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable
-from dataclasses import dataclass
+from collections.abc import AsyncIterable, Callable
+from dataclasses import dataclass, field
 from datetime import datetime
 
-from empath.domain.envelope import Envelope, Source
+from empath.domain.envelope import Envelope, Metadata, Priority, Source
 from empath.domain.ulid import decode_ulid
 from empath.pipeline.jobs import AcceptedJob
 from empath.pipeline.stage import Stage
@@ -34,6 +34,20 @@ def trace_header_of(message_id: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Additions:
+    """What the relay itself adds to a message; known only once all of the content is."""
+
+    prepend: str = ""
+    """Header fields (CRLF line ends) that delivery writes in front of the content."""
+    metadata: Metadata = field(default_factory=dict)
+    priority: Priority = "normal"
+    tenant: str | None = None
+
+
+NOTHING = Additions()
+
+
+@dataclass(frozen=True, slots=True)
 class Acceptance(Stage):
     spool: Spool
     queue: JobQueue
@@ -46,25 +60,29 @@ class Acceptance(Stage):
         envelope: Envelope,
         source: Source,
         content: AsyncIterable[bytes],
-        prepend: str = "",
+        additions: Callable[[], Additions] = lambda: NOTHING,
         trace_header: str | None = None,
     ) -> AcceptedJob:
         """Take responsibility for a message; on return it is in the spool and on the queue.
 
-        `content` is byte-exact what the client sent; `prepend` holds header fields (CRLF line ends) that
-        delivery writes in front of it. Raises SpoolTrouble or QueueTrouble: nothing was accepted then,
-        and the client hears the error's reply. What `content` raises passes through.
+        `content` is byte-exact what the client sent; `additions` is asked once, when all of it is stored.
+        Raises SpoolTrouble or QueueTrouble: nothing was accepted then, and the client hears the error's
+        reply. What `content` raises passes through.
         """
         key = spool_key_of(message_id)
         trace_header = trace_header or trace_header_of(message_id)
         size = await self.spool.put(key, content)
+        added = additions()
         job = AcceptedJob(
             message_id=message_id,
             spool_key=key,
             size=size,
             received_at=received_at,
             source=source,
-            prepend=prepend,
+            priority=added.priority,
+            tenant=added.tenant,
+            metadata=added.metadata,
+            prepend=added.prepend,
             trace_header=trace_header,
             **dict(envelope),
         )

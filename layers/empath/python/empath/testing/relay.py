@@ -23,7 +23,7 @@ from empath.domain.delivery_state import State
 from empath.domain.envelope import Envelope, Recipient, Source
 from empath.domain.errors import ControlTrouble, EmpathError, LedgerTrouble, QueueTrouble, SpoolTrouble
 from empath.domain.records import DeliveryRecord
-from empath.pipeline.accept import Acceptance
+from empath.pipeline.accept import NOTHING, Acceptance, Additions
 from empath.pipeline.batch import work_through
 from empath.pipeline.dead_letters import DeadLetters
 from empath.pipeline.deliver import Delivery, Invocation
@@ -131,7 +131,7 @@ class MemoryRelay:
         recipients: Sequence[str],
         content: bytes = b"Subject: hello\r\n\r\nHello.\r\n",
         *,
-        prepend: str = "",
+        additions: Additions = NOTHING,
     ) -> str:
         """Hand in a message as the ingress would; its id. Raises what accept raises."""
 
@@ -148,7 +148,7 @@ class MemoryRelay:
             ),
             source=Source(client="127.0.0.1", helo="client.test"),
             content=chunks(),
-            prepend=prepend,
+            additions=lambda: additions,
         )
         return message_id
 

@@ -14,7 +14,7 @@ from empath.domain.address import parse_mailbox
 from empath.domain.envelope import Envelope, Recipient, Source
 from empath.domain.errors import Trouble
 from empath.domain.records import DeliveryRecord
-from empath.pipeline.accept import Acceptance
+from empath.pipeline.accept import Acceptance, Additions
 from empath.pipeline.jobs import AcceptedJob, decode
 from empath.testing.memory_control import MemoryControl
 from empath.testing.memory_ledger import MemoryLedger
@@ -199,7 +199,7 @@ class World:
                 ),
                 source=Source(client="127.0.0.1", helo="client.test"),
                 content=chunks(),
-                prepend=message.prepend,
+                additions=lambda: Additions(prepend=message.prepend),
             )
         except Trouble as trouble:
             self.history.note(self.loop.now, process.name, f"{label}: the client hears {trouble.reply}")
