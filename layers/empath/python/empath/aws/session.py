@@ -1,4 +1,5 @@
-"""Clients for S3, SQS and DynamoDB: opened once per process, on first use, and closed together.
+"""Clients for S3, SQS, DynamoDB and Secrets Manager: opened once per process, on first use, and closed
+together.
 
 Region, credentials and endpoint come from where the AWS SDKs look for them (AWS_REGION, the role of the task
 or function, AWS_ENDPOINT_URL, ...). A client belongs to the event loop that it was opened on.
@@ -22,6 +23,7 @@ from empath.domain.errors import ConfigError
 if TYPE_CHECKING:
     from types_aiobotocore_dynamodb import DynamoDBClient
     from types_aiobotocore_s3 import S3Client
+    from types_aiobotocore_secretsmanager import SecretsManagerClient
     from types_aiobotocore_sqs import SQSClient
 
 USER_AGENT = f"empath-mta aiobotocore/{aiobotocore.__version__}"
@@ -99,6 +101,10 @@ class AwsSession:
 
     async def dynamodb(self) -> DynamoDBClient:
         client: DynamoDBClient = await self._client("dynamodb", READ_TIMEOUT)
+        return client
+
+    async def secretsmanager(self) -> SecretsManagerClient:
+        client: SecretsManagerClient = await self._client("secretsmanager", READ_TIMEOUT)
         return client
 
     async def _client(self, service: str, read_timeout: float) -> Any:

@@ -67,6 +67,14 @@ class ControlTrouble(Trouble):
     """Runtime policy cannot be read now."""
 
 
+class SecretTrouble(Trouble):
+    """A secret cannot be read now."""
+
+
+class SecretUnusable(EmpathError):
+    """There is no such secret, or none that this process may read; the text names it and never its value."""
+
+
 class LeaseLost(EmpathError):
     """Another worker claimed the delivery; nothing was written."""
 

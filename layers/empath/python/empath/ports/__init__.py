@@ -12,6 +12,7 @@ from empath.ports.ledger import Claimed, ClaimResult, LeaseHeld, Ledger, Listed,
 from empath.ports.metrics import Metrics
 from empath.ports.queue import JobQueue, OutgoingJob, QueueName, ReceivedJob
 from empath.ports.resolver import MailExchanger, Resolver
+from empath.ports.secrets import Secrets
 from empath.ports.spool import Spool
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "QueueName",
     "ReceivedJob",
     "Resolver",
+    "Secrets",
     "Spool",
     "Stale",
     "Transaction",
