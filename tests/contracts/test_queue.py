@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 import pytest_asyncio
 
+from empath.aws.group_commit import GroupCommit
 from empath.aws.queue import MAX_BATCH, MAX_BODY, SqsJobQueue, received_job
 from empath.domain.errors import QueueTrouble
 from empath.ports import JobQueue, OutgoingJob, QueueName, ReceivedJob
@@ -61,10 +62,10 @@ class MemoryBench:
 
 
 class SqsBench:
-    def __init__(self, client: SQSClient, urls: dict[QueueName, str], dead: dict[QueueName, str]) -> None:
+    def __init__(self, client: SQSClient, urls: dict[QueueName, str], port: JobQueue) -> None:
         self._client = client
         self._urls = urls
-        self.port: JobQueue = SqsJobQueue(client, urls, dead)
+        self.port: JobQueue = port
 
     async def receive(self, queue: QueueName = DELIVERY, limit: int = 10) -> list[ReceivedJob]:
         answer = await self._client.receive_message(
@@ -79,7 +80,7 @@ class SqsBench:
         await asyncio.sleep(seconds)
 
 
-@pytest_asyncio.fixture(params=["memory", "aws"], loop_scope="session")
+@pytest_asyncio.fixture(params=["memory", "aws", "group commit"], loop_scope="session")
 async def bench(request: pytest.FixtureRequest, sqs: SQSClient) -> Bench:
     if request.param == "memory":
         return MemoryBench()
@@ -98,7 +99,9 @@ async def bench(request: pytest.FixtureRequest, sqs: SQSClient) -> Bench:
                 Attributes={"VisibilityTimeout": visibility, "RedrivePolicy": json.dumps(policy)},
             )
         )["QueueUrl"]
-    return SqsBench(sqs, urls, dead)
+    if request.param == "aws":
+        return SqsBench(sqs, urls, SqsJobQueue(sqs, urls, dead))
+    return SqsBench(sqs, urls, GroupCommit(sqs, urls, dead, on_the_way=lambda: 1))
 
 
 async def drain(bench: Bench) -> list[str]:

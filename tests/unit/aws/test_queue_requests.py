@@ -9,32 +9,7 @@ import pytest
 from empath.aws.queue import MAX_BATCH, SqsJobQueue
 from empath.domain.errors import QueueTrouble
 from empath.ports import OutgoingJob, QueueName
-
-
-class ScriptedSqs:
-    """Takes batches; of each, the entries whose body is in `refusals` fail as often as it says there."""
-
-    def __init__(self, **refusals: int) -> None:
-        self.refusals = refusals
-        self.batches: list[list[dict[str, Any]]] = []
-
-    async def send_message(self, **request: Any) -> dict[str, Any]:
-        del request["QueueUrl"]
-        self.batches.append([request])
-        return {"MessageId": "1"}
-
-    async def send_message_batch(self, **request: Any) -> dict[str, Any]:
-        self.batches.append(request["Entries"])
-        failed = []
-        for entry in request["Entries"]:
-            if self.refusals.get(entry["MessageBody"], 0) > 0:
-                self.refusals[entry["MessageBody"]] -= 1
-                failed.append({"Id": entry["Id"], "SenderFault": False, "Code": "InternalError"})
-        return {"Successful": [], "Failed": failed}
-
-    @property
-    def bodies(self) -> list[list[str]]:
-        return [[entry["MessageBody"] for entry in batch] for batch in self.batches]
+from tests.unit.aws.scripted import ScriptedSqs, refusal
 
 
 def queue_on(client: ScriptedSqs) -> SqsJobQueue:
@@ -67,8 +42,23 @@ async def test_entries_that_fail_are_sent_once_more_and_only_those() -> None:
 
 async def test_an_entry_that_fails_twice_is_trouble_that_names_its_code() -> None:
     client = ScriptedSqs(bad=2)
-    with pytest.raises(QueueTrouble, match=r"1 of 2 jobs were not taken: InternalError"):
+    with pytest.raises(QueueTrouble, match=r"1 of 2 jobs were not taken: .*InternalError"):
         await queue_on(client).send(QueueName.DELIVERY, jobs("good", "bad"))
+
+
+async def test_an_entry_that_the_answer_does_not_name_was_not_taken() -> None:
+    client = ScriptedSqs()
+    client.forgets = {"lost", "left out"}
+    with pytest.raises(QueueTrouble, match=r"2 of 3 jobs were not taken: not in the answer"):
+        await queue_on(client).send(QueueName.DELIVERY, jobs("good", "lost", "left out"))
+    assert client.bodies == [["good", "lost", "left out"], ["lost", "left out"]]
+
+
+async def test_what_was_taken_stays_so_when_the_second_try_of_its_neighbours_fails_as_a_whole() -> None:
+    client = ScriptedSqs(bad=1, worse=1)
+    client.troubles = [None, refusal(503, "ServiceUnavailable")]
+    with pytest.raises(QueueTrouble, match=r"2 of 3 jobs .*ServiceUnavailable"):
+        await queue_on(client).send(QueueName.DELIVERY, jobs("bad", "good", "worse"))
 
 
 async def test_a_batch_that_fails_keeps_no_other_batch_from_being_sent() -> None:

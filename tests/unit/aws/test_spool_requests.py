@@ -85,3 +85,30 @@ async def test_parts_of_an_object_that_is_there_already_are_given_up_and_that_is
     )
     assert await spool_on(client).put("messages/1", content(PART_SIZE + 1)) == PART_SIZE + 1
     assert client.operations[-2:] == ["complete_multipart_upload", "abort_multipart_upload"]
+
+
+async def test_an_object_counts_as_completing_during_its_last_request_only() -> None:
+    class Watching(ScriptedClient):
+        def __getattr__(self, operation: str) -> Any:
+            seen.append((operation, spool.completing))
+            return super().__getattr__(operation)
+
+    seen: list[tuple[str, int]] = []
+    client = Watching(
+        put_object=[SLOW_DOWN],
+        create_multipart_upload=[{"UploadId": "u"}],
+        upload_part=[{"ETag": "1"}, {"ETag": "2"}],
+        complete_multipart_upload=[{}],
+    )
+    spool = spool_on(client)
+    with pytest.raises(SpoolTrouble):
+        await spool.put("messages/1", content())
+    await spool.put("messages/2", content(PART_SIZE + 1))
+    assert spool.completing == 0
+    assert seen == [
+        ("put_object", 1),
+        ("create_multipart_upload", 0),
+        ("upload_part", 0),
+        ("upload_part", 0),
+        ("complete_multipart_upload", 1),
+    ]

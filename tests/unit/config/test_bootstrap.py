@@ -39,7 +39,7 @@ def runtime() -> Iterator[Runtime]:
 
 
 def test_every_port_is_made_once(runtime: Runtime) -> None:
-    for name in ("spool", "queue", "ledger", "control", "resolver", "dialer"):
+    for name in ("spool", "queue", "group_commit", "ledger", "control", "resolver", "dialer"):
         made = getattr(runtime.ports, name)
         assert getattr(runtime.ports, name) is made
     assert runtime.ports.hostname == "relay.example.com"
@@ -79,6 +79,7 @@ def test_on_the_loop_a_port_has_to_be_opened_first(runtime: Runtime) -> None:
     [
         ("spool", "EMPATH_SPOOL_BUCKET"),
         ("queue", "EMPATH_ACCEPTED_QUEUE_URL"),
+        ("group_commit", "EMPATH_ACCEPTED_QUEUE_URL"),
         ("ledger", "EMPATH_DELIVERIES_TABLE"),
         ("control", "EMPATH_CONTROL_TABLE"),
         ("dialer", "EMPATH_HOSTNAME"),

@@ -34,8 +34,20 @@ from empath.system import SystemClock, UlidSource
 
 if TYPE_CHECKING:
     from empath.aws.session import AwsSession
+    from empath.aws.spool import S3Spool
     from empath.pipeline.accept import Acceptance
-    from empath.ports import Clock, Control, Dialer, IdSource, JobQueue, Ledger, Metrics, Resolver, Spool
+    from empath.ports import (
+        Clock,
+        Control,
+        Dialer,
+        IdSource,
+        JobQueue,
+        Ledger,
+        Metrics,
+        QueueName,
+        Resolver,
+        Spool,
+    )
 
 T = TypeVar("T")
 
@@ -76,6 +88,12 @@ class Ports:
     @property
     def queue(self) -> JobQueue:
         made: JobQueue = self._get("queue")
+        return made
+
+    @property
+    def group_commit(self) -> JobQueue:
+        """The queues for a process with many senders at a time; it opens the spool, too."""
+        made: JobQueue = self._get("group_commit")
         return made
 
     @property
@@ -129,9 +147,17 @@ class Ports:
             case "queue":
                 from empath.aws.queue import SqsJobQueue
 
-                if not config.queue_urls:
-                    raise ConfigError("no queue is named: EMPATH_ACCEPTED_QUEUE_URL and its like are not set")
-                return SqsJobQueue(await self._aws().sqs(), config.queue_urls, config.dead_letter_queue_urls)
+                urls, dead_urls = _queue_urls(config)
+                return SqsJobQueue(await self._aws().sqs(), urls, dead_urls)
+            case "group_commit":
+                from empath.aws.group_commit import GroupCommit
+
+                urls, dead_urls = _queue_urls(config)
+                await self.open("spool")
+                spool: S3Spool = self._made["spool"]
+                return GroupCommit(
+                    await self._aws().sqs(), urls, dead_urls, on_the_way=lambda: spool.completing
+                )
             case "ledger":
                 from empath.aws.ledger import DynamoLedger
 
@@ -159,6 +185,12 @@ class Ports:
 
             self._session = AwsSession()
         return self._session
+
+
+def _queue_urls(config: FunctionConfig) -> tuple[Mapping[QueueName, str], Mapping[QueueName, str]]:
+    if not config.queue_urls:
+        raise ConfigError("no queue is named: EMPATH_ACCEPTED_QUEUE_URL and its like are not set")
+    return config.queue_urls, config.dead_letter_queue_urls
 
 
 class Runtime:
@@ -222,10 +254,10 @@ async def open_ingress(config: IngressConfig) -> AsyncIterator[IngressParts]:
     )
     ports = Ports(settings, metrics=metrics)
     try:
-        await ports.open("spool", "queue")
+        await ports.open("spool", "group_commit")
         flushing = asyncio.create_task(metrics.flush_forever(ports.clock))
         try:
-            yield IngressParts(Acceptance(ports.spool, ports.queue), ports.clock, ports.ids, metrics)
+            yield IngressParts(Acceptance(ports.spool, ports.group_commit), ports.clock, ports.ids, metrics)
         finally:
             flushing.cancel()
             await asyncio.gather(flushing, return_exceptions=True)

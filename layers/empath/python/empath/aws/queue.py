@@ -22,6 +22,9 @@ MAX_BATCH = 262_144
 MAX_VISIBILITY = 43_200
 """Seconds that a job can be hidden for."""
 
+ENTRY_TRIES = 2
+"""Of an entry that a batch's answer calls failed, the first included; whole calls are tried by the client."""
+
 _TRACE: Literal["AWSTraceHeader"] = "AWSTraceHeader"
 _COUNT: Literal["ApproximateReceiveCount"] = "ApproximateReceiveCount"
 
@@ -40,18 +43,11 @@ class SqsJobQueue:
         self._dead_urls = dead_urls or {}
 
     async def send(self, queue: QueueName, jobs: Sequence[OutgoingJob]) -> None:
-        url = _url(self._urls, queue)
-        good = [job for job in jobs if _is_possible(job)]
+        url = self._url(queue)
+        good = [job for job in jobs if is_possible(job)]
         # Every batch is tried, whatever becomes of the others.
-        results = await asyncio.gather(
-            *(self._send_batch(url, batch) for batch in _batches(good)), return_exceptions=True
-        )
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
-        refused = len(jobs) - len(good)
-        if refused:
-            raise QueueTrouble(f"{refused} of {len(jobs)} jobs are too long, empty or delayed for too long")
+        answers = await asyncio.gather(*(self._send_batch(url, batch) for batch in _batches(good)))
+        require_taken(len(jobs), [refusal for answer in answers for refusal in answer])
 
     async def hide(self, queue: QueueName, receipt: str, seconds: int) -> None:
         what = f"hiding a job of queue {queue} for {seconds} s"
@@ -59,13 +55,13 @@ class SqsJobQueue:
             raise QueueTrouble(f"{what}: out of range")
         with trouble(QueueTrouble, what):
             await self._client.change_message_visibility(
-                QueueUrl=_url(self._urls, queue), ReceiptHandle=receipt, VisibilityTimeout=seconds
+                QueueUrl=self._url(queue), ReceiptHandle=receipt, VisibilityTimeout=seconds
             )
 
     async def receive_dead(self, queue: QueueName, limit: int = MAX_ENTRIES) -> list[ReceivedJob]:
         with trouble(QueueTrouble, f"reading the dead-letter queue of {queue}"):
             answer = await self._client.receive_message(
-                QueueUrl=_url(self._dead_urls, queue),
+                QueueUrl=_address(self._dead_urls, queue),
                 MaxNumberOfMessages=max(1, min(limit, MAX_ENTRIES)),
                 MessageSystemAttributeNames=[_COUNT, _TRACE],
             )
@@ -73,27 +69,79 @@ class SqsJobQueue:
 
     async def delete_dead(self, queue: QueueName, receipt: str) -> None:
         with trouble(QueueTrouble, f"deleting from the dead-letter queue of {queue}"):
-            await self._client.delete_message(QueueUrl=_url(self._dead_urls, queue), ReceiptHandle=receipt)
+            await self._client.delete_message(
+                QueueUrl=_address(self._dead_urls, queue), ReceiptHandle=receipt
+            )
 
-    async def _send_batch(self, url: str, batch: Sequence[OutgoingJob]) -> None:
-        if len(batch) == 1:
+    def _url(self, queue: QueueName) -> str:
+        return _address(self._urls, queue)
+
+    async def _send_batch(self, url: str, batch: Sequence[OutgoingJob]) -> list[str | None]:
+        """Why each job of a batch was not taken; None where it was. An entry that fails is sent once more."""
+        refusals: dict[int, str] = {}
+        left = dict(enumerate(batch))
+        for _ in range(ENTRY_TRIES):
+            try:
+                refusals = await self._request(url, left)
+            except QueueTrouble as whole:
+                refusals = dict.fromkeys(left, str(whole))
+                break
+            left = {number: left[number] for number in refusals}
+            if not left:
+                break
+        return [refusals.get(number) for number in range(len(batch))]
+
+    async def _request(self, url: str, jobs: Mapping[int, OutgoingJob]) -> dict[int, str]:
+        """Those that were not taken, and why. Raises QueueTrouble when nothing is known to be taken."""
+        if len(jobs) == 1:
             # The plain call costs the same; and moto and MiniStack lose trace headers in batches.
-            entry = _entry("0", batch[0])
-            del entry["Id"]
+            [job] = jobs.values()
             with trouble(QueueTrouble, "sending a job"):
-                await self._client.send_message(QueueUrl=url, **entry)
-            return
-        entries = {str(number): _entry(str(number), job) for number, job in enumerate(batch)}
-        failures: list[Any] = []
-        for _ in range(2):
-            with trouble(QueueTrouble, f"sending {len(entries)} jobs"):
-                answer = await self._client.send_message_batch(QueueUrl=url, Entries=list(entries.values()))
-            failures = list(answer.get("Failed", ()))
-            if not failures:
-                return
-            entries = {failure["Id"]: entries[failure["Id"]] for failure in failures}
-        codes = ", ".join(sorted({str(failure.get("Code")) for failure in failures}))
-        raise QueueTrouble(f"{len(failures)} of {len(batch)} jobs were not taken: {codes}")
+                await self._client.send_message(QueueUrl=url, **_message(job))
+            return {}
+        entries: Any = [{"Id": str(number), **_message(job)} for number, job in jobs.items()]
+        with trouble(QueueTrouble, f"sending {len(entries)} jobs"):
+            answer = await self._client.send_message_batch(QueueUrl=url, Entries=entries)
+        # Only what is said to be taken is taken: of an entry that the answer does not name nobody knows.
+        taken = {entry["Id"] for entry in answer.get("Successful", ())}
+        codes = {failure["Id"]: str(failure.get("Code")) for failure in answer.get("Failed", ())}
+        return {
+            number: codes.get(str(number), "not in the answer") for number in jobs if str(number) not in taken
+        }
+
+
+class Batch:
+    """Jobs that fit in one request."""
+
+    def __init__(self) -> None:
+        self.jobs: list[OutgoingJob] = []
+        self._octets = 0
+
+    @property
+    def is_full(self) -> bool:
+        return len(self.jobs) == MAX_ENTRIES
+
+    def add(self, job: OutgoingJob) -> bool:
+        """Whether there was room for one more; there always is for the first."""
+        octets = _octets_of(job)
+        if self.jobs and (self.is_full or self._octets + octets > MAX_BATCH):
+            return False
+        self.jobs.append(job)
+        self._octets += octets
+        return True
+
+
+def is_possible(job: OutgoingJob) -> bool:
+    """Whether SQS could take it at all."""
+    return 0 <= job.delay <= MAX_DELAY and 0 < _octets_of(job) <= MAX_BODY
+
+
+def require_taken(jobs: int, refusals: Sequence[str | None]) -> None:
+    """Raise QueueTrouble unless all of `jobs` were sent and none was refused."""
+    reasons = [refusal for refusal in refusals if refusal is not None]
+    reasons += ["too long, empty or delayed for too long"] * (jobs - len(refusals))
+    if reasons:
+        raise QueueTrouble(f"{len(reasons)} of {jobs} jobs were not taken: {'; '.join(sorted(set(reasons)))}")
 
 
 def received_job(message: Mapping[str, Any]) -> ReceivedJob:
@@ -108,35 +156,32 @@ def received_job(message: Mapping[str, Any]) -> ReceivedJob:
     )
 
 
-def _url(urls: Mapping[QueueName, str], queue: QueueName) -> str:
+def _address(urls: Mapping[QueueName, str], queue: QueueName) -> str:
     try:
         return urls[queue]
     except KeyError:
         raise QueueTrouble(f"this worker was given no address for queue {queue}") from None
 
 
-def _is_possible(job: OutgoingJob) -> bool:
-    return 0 <= job.delay <= MAX_DELAY and 0 < len(job.body.encode()) <= MAX_BODY
+def _octets_of(job: OutgoingJob) -> int:
+    return len(job.body.encode())
 
 
 def _batches(jobs: Sequence[OutgoingJob]) -> Iterator[list[OutgoingJob]]:
-    batch: list[OutgoingJob] = []
-    octets = 0
+    batch = Batch()
     for job in jobs:
-        size = len(job.body.encode())
-        if batch and (len(batch) == MAX_ENTRIES or octets + size > MAX_BATCH):
-            yield batch
-            batch, octets = [], 0
-        batch.append(job)
-        octets += size
-    if batch:
-        yield batch
+        if not batch.add(job):
+            yield batch.jobs
+            batch = Batch()
+            batch.add(job)
+    if batch.jobs:
+        yield batch.jobs
 
 
-def _entry(entry_id: str, job: OutgoingJob) -> Any:
-    entry: dict[str, Any] = {"Id": entry_id, "MessageBody": job.body}
+def _message(job: OutgoingJob) -> dict[str, Any]:
+    message: dict[str, Any] = {"MessageBody": job.body}
     if job.delay:
-        entry["DelaySeconds"] = job.delay
+        message["DelaySeconds"] = job.delay
     if job.trace_header:
-        entry["MessageSystemAttributes"] = {_TRACE: {"DataType": "String", "StringValue": job.trace_header}}
-    return entry
+        message["MessageSystemAttributes"] = {_TRACE: {"DataType": "String", "StringValue": job.trace_header}}
+    return message

@@ -40,6 +40,8 @@ class S3Spool:
     def __init__(self, client: S3Client, bucket: str) -> None:
         self._client = client
         self._bucket = bucket
+        self.completing = 0
+        """Objects whose last request is under way: each is there, or has failed, within one answer of S3."""
 
     async def put(self, key: str, content: AsyncIterable[bytes]) -> int:
         # Only our own calls are inside `trouble`: what `content` raises is the caller's and passes through.
@@ -58,11 +60,13 @@ class S3Spool:
                     del part[PART_SIZE:]
                     await upload.add(part)
                     del part
-            if upload is None:
-                await self._put_object(key, buffer)
-            else:
+            if upload is not None:
                 await upload.add(buffer)
-                await upload.complete()
+            self.completing += 1
+            try:
+                await (self._put_object(key, buffer) if upload is None else upload.complete())
+            finally:
+                self.completing -= 1
         except BaseException:
             # Cancellation too: parts that belong to no object are stored and paid for until someone aborts.
             if upload is not None:
