@@ -89,3 +89,15 @@ class UnreadableJob(EmpathError):
 
 class InvalidPolicy(EmpathError):
     """A policy item that fails validation; the text names the field and the reason."""
+
+
+class InvalidUser(EmpathError):
+    """A user's record that fails validation; the text names the field and the reason."""
+
+
+class UserConflict(EmpathError):
+    """A user is there already, or is no longer what the change was made of; nothing was written."""
+
+
+class UnreadablePasswordHash(EmpathError):
+    """A password's hash that this version cannot use; the text says why and quotes nothing of it."""

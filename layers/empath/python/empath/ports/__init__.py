@@ -11,9 +11,11 @@ from empath.ports.dialer import Channel, Dialer, Endpoint, Transaction, Transact
 from empath.ports.ledger import Claimed, ClaimResult, LeaseHeld, Ledger, Listed, Missing, Stale
 from empath.ports.metrics import Metrics
 from empath.ports.queue import JobQueue, OutgoingJob, QueueName, ReceivedJob
+from empath.ports.quotas import Quotas
 from empath.ports.resolver import MailExchanger, Resolver
 from empath.ports.secrets import Secrets
 from empath.ports.spool import Spool
+from empath.ports.users import Users
 
 __all__ = [
     "Channel",
@@ -33,6 +35,7 @@ __all__ = [
     "Missing",
     "OutgoingJob",
     "QueueName",
+    "Quotas",
     "ReceivedJob",
     "Resolver",
     "Secrets",
@@ -40,4 +43,5 @@ __all__ = [
     "Stale",
     "Transaction",
     "TransactionResult",
+    "Users",
 ]
