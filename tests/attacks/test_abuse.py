@@ -83,8 +83,8 @@ async def test_a_client_that_reads_no_replies_is_not_read_either(target: Any) ->
     writer.write(HELLO + b"HELP\r\n" * 2_000_000)
     await asyncio.sleep(0.3)
     [connection] = target.listener._connections
-    assert not connection._transport.is_reading()
-    assert connection._transport.get_write_buffer_size() < 16 * 1024 * 1024
+    assert not connection._flow.transport.is_reading()
+    assert connection._flow.transport.get_write_buffer_size() < 16 * 1024 * 1024
     writer.transport.abort()
     del reader
     await goes_on(target)

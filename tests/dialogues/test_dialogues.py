@@ -149,7 +149,7 @@ class CoreClient:
         match event:
             case events.RcptTo():
                 trusted = bool(self.settings.networks)
-                refusal = policy.refusal(event.recipient.mailbox, client_is_trusted=trusted)
+                refusal = policy.refusal(event.recipient.mailbox, may_relay=trusted)
                 self.session.refuse(refusal) if refusal else self.session.accept()
             case events.MessageBegins():
                 self.envelope = event.envelope

@@ -175,7 +175,7 @@ async def test_small_replies_are_not_held_back_by_nagle() -> None:
     async with relaying() as relay, client_of(relay) as client:
         await client.hear()
         [connection] = relay.listener._connections
-        sock = connection._transport.get_extra_info("socket")
+        sock = connection._flow.transport.get_extra_info("socket")
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
@@ -296,9 +296,9 @@ async def test_a_spool_that_stalls_stops_the_reading_and_loses_nothing() -> None
         await spool.asked.wait()
         await asyncio.sleep(0.1)
         [connection] = relay.listener._connections
-        assert connection._reception is not None
-        assert connection._reception.waiting_octets <= 128 * 1024 + 64 * 1024
-        assert not connection._transport.is_reading()
+        assert connection._conversation._reception is not None
+        assert connection._conversation._reception.waiting_octets <= 128 * 1024 + 64 * 1024
+        assert not connection._flow.transport.is_reading()
         spool.go.set()
         [reply] = await client.hear()
         await sending
@@ -314,7 +314,7 @@ async def test_input_sent_far_ahead_of_a_decision_waits_in_the_socket() -> None:
         await asyncio.sleep(0.1)
         [connection] = relay.listener._connections
         assert connection._session.waiting_octets <= 2 * 64 * 1024
-        assert not connection._transport.is_reading()
+        assert not connection._flow.transport.is_reading()
         spool.go.set()
         first, *others = await client.hear(1000)
         assert first.startswith(b"250 2.0.0 Ok: queued")

@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 
 from empath.domain.address import Mailbox
 from empath.domain.envelope import Recipient
+from empath.domain.network import IPAddress
 from empath.ingress.connections import Connections
 from empath.ingress.content_stream import ContentAborted, ContentStream
 from empath.ingress.deadline import Deadline
 from empath.ingress.hops import HopCounter
+from empath.ingress.pace import Pace
 from empath.ingress.relay_policy import RelayPolicy, client_address
 from empath.ingress.settings import LOOPBACK
 from empath.ingress.trace import format_date, protocol_of, received_field
@@ -47,7 +49,7 @@ def test_a_client_without_an_address_is_never_trusted(peername: object) -> None:
 def test_nothing_is_relayed_when_no_network_is_allowed() -> None:
     policy = RelayPolicy([])
     assert not policy.is_trusted(ip_address("127.0.0.1"))
-    refusal = policy.refusal(BOB, client_is_trusted=False)
+    refusal = policy.refusal(BOB, may_relay=False)
     assert refusal is not None
     assert str(refusal) == "550 5.7.1 Relaying denied"
 
@@ -232,18 +234,88 @@ async def test_a_deadline_can_be_moved_closer_and_cancelled() -> None:
 
 async def test_connections_are_counted_in_all_and_per_client() -> None:
     here, there = ip_address("192.0.2.1"), ip_address("192.0.2.2")
-    connections: Connections[str] = Connections(3, 2)
-    connections.add("a", here)
-    connections.add("b", here)
-    assert not connections.has_room_for(here)
-    assert connections.has_room_for(there)
-    connections.add("c", there)
-    assert not connections.has_room_for(there)
-    connections.remove("never added", here)
-    connections.remove("a", here)
-    assert connections.has_room_for(here)
-    connections.remove("b", here)
-    connections.remove("c", there)
+    connections: Connections[str] = Connections(4, 2)
+
+    def connect(name: str, client: IPAddress | None) -> bool:
+        return connections.add(name) and connections.count_for(name, client)
+
+    assert connect("a", here)
+    assert connect("b", here)
+    assert not connect("c", here)
+    assert connect("c", there)
+    assert connect("d", None)
+    assert not connect("e", there)
+    connections.remove("never added")
+    connections.remove("a")
+    assert connect("e", here)
+    assert not connect("f", None)
+    for name in "bcde":
+        connections.remove(name)
     async with asyncio.timeout(1):
         await connections.none_left()
     assert len(connections) == 0
+
+
+def test_a_client_that_sends_steadily_has_all_the_time() -> None:
+    pace = Pace(0.0, block=180, min_rate=500)
+    assert all(pace.received(500, now) > now for now in range(1, 100_000))
+
+
+def test_a_silent_client_has_the_time_of_a_block_and_no_more_for_having_been_quick() -> None:
+    pace = Pace(0.0, block=180, min_rate=500)
+    assert pace.received(50_000_000, 10.0) == 190.0
+
+
+@pytest.mark.parametrize("pause", [0.1, 10, 179])
+def test_a_trickle_runs_out_of_time_however_short_its_pauses(pause: float) -> None:
+    """One octet every now and then resets no timer: RFC 5321 §4.5.3.2.5 allows for slowness, not for this."""
+    pace, now = Pace(0.0, block=180, min_rate=500), 0.0
+    while now < 1000:
+        now += pause
+        if pace.received(1, now) <= now:
+            break
+    assert 180 <= now <= 362
+
+
+def test_time_that_the_storage_took_is_not_the_clients() -> None:
+    pace = Pace(0.0, block=180, min_rate=500)
+    pace.resumed(1000.0)
+    assert pace.received(1, 1000.0) == 1180.0
+
+
+RELAY_DOMAINS = RelayPolicy([], ["ours.example", ".below.example"])
+
+
+@pytest.mark.parametrize(
+    ("local_part", "domain", "answer"),
+    [
+        ("bob", "ours.example", None),
+        ("bob", "OURS.Example", None),
+        ("bob", "x.below.example", None),
+        ("bob", "below.example", "550 5.7.1 Relaying denied"),
+        ("bob", "x.ours.example", "550 5.7.1 Relaying denied"),
+        ("bob", "notours.example", "550 5.7.1 Relaying denied"),
+        ("bob", "ours.example.evil.example", "550 5.7.1 Relaying denied"),
+        (
+            "bob%evil.example",
+            "ours.example",
+            "550 5.7.1 Relaying denied: routing by the sender in the local part",
+        ),
+        (
+            "evil.example!bob",
+            "ours.example",
+            "550 5.7.1 Relaying denied: routing by the sender in the local part",
+        ),
+        (
+            "bob@evil.example",
+            "ours.example",
+            "550 5.7.1 Relaying denied: routing by the sender in the local part",
+        ),
+    ],
+)
+def test_a_stranger_may_send_to_the_relay_domains_and_through_them_nowhere(
+    local_part: str, domain: str, answer: str | None
+) -> None:
+    refusal = RELAY_DOMAINS.refusal(Mailbox(local_part, domain), may_relay=False)
+    assert (None if refusal is None else str(refusal)) == answer
+    assert RELAY_DOMAINS.refusal(Mailbox(local_part, domain), may_relay=True) is None

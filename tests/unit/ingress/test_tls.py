@@ -121,7 +121,7 @@ async def test_commands_in_the_packet_that_ends_the_handshake_count_and_those_be
 
 async def test_octets_in_the_clear_behind_starttls_end_the_connection() -> None:
     """CVE-2011-0411, in a packet of their own: they are thrown away, or reach TLS, which they are not."""
-    async with relaying(replace(SETTINGS, timeouts=Timeouts(handshake=0.3))) as (listener, _, _):
+    async with relaying(replace(SETTINGS, timeouts=Timeouts(opening=0.3))) as (listener, _, _):
         reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
         writer.write(b"HELO client.example\r\nSTARTTLS\r\n")
         await asyncio.sleep(0)
@@ -133,7 +133,7 @@ async def test_octets_in_the_clear_behind_starttls_end_the_connection() -> None:
 
 
 async def test_a_client_that_never_begins_its_handshake_is_cut_off_without_a_word() -> None:
-    timeouts = Timeouts(handshake=0.1)
+    timeouts = Timeouts(opening=0.1)
     async with relaying(replace(SETTINGS, timeouts=timeouts)) as (listener, _, _):
         reader, writer = await begin(listener)
         heard = await asyncio.gather(reader.read(), return_exceptions=True)

@@ -1,16 +1,18 @@
-"""A listening socket and its sessions, from `serve` to `close`."""
+"""Listening sockets and their sessions, from `serve` to `close`."""
 
 from __future__ import annotations
 
 import asyncio
 import errno
 import logging
+from collections.abc import Mapping
+from functools import partial
 
 from empath.domain.errors import EmpathError
 from empath.ingress.connection import Connection
 from empath.ingress.connections import Connections
 from empath.ingress.services import Services
-from empath.ingress.settings import IngressSettings
+from empath.ingress.settings import IngressSettings, PortKind
 from empath.pipeline.accept import Acceptance
 from empath.ports import Clock, IdSource, Metrics
 
@@ -22,46 +24,83 @@ LAST_WORDS = 1.0
 
 
 class ListenError(EmpathError):
-    """The address that is to be listened on cannot be had; the text names it and says why."""
+    """An address that is to be listened on cannot be had; the text names it and says why."""
 
 
 async def serve(
     settings: IngressSettings, acceptance: Acceptance, clock: Clock, ids: IdSource, metrics: Metrics
 ) -> Listener:
-    """Listen; accepts connections on return. Raises ListenError when the address cannot be had."""
+    """Listen; accepts connections on return. Raises ListenError when an address cannot be had."""
     services = Services.of(settings, acceptance, clock, ids, metrics)
     connections: Connections[Connection] = Connections(
         settings.max_connections, settings.max_connections_per_client
     )
+    servers: dict[PortKind, asyncio.Server] = {}
     try:
-        server = await asyncio.get_running_loop().create_server(
-            lambda: Connection(services, connections), settings.host, settings.port, backlog=BACKLOG
+        for kind, number in settings.ports.items():
+            servers[kind] = await _listen(settings, number, partial(Connection, services, kind, connections))
+    except ListenError:
+        for server in servers.values():
+            server.close()
+        raise
+    listener = Listener(servers, services, connections)
+    for kind, number in listener.ports.items():
+        logger.info("listening on %s port %d for %s", settings.host, number, kind.value)
+    return listener
+
+
+async def _listen(settings: IngressSettings, port: int, make: partial[Connection]) -> asyncio.Server:
+    try:
+        return await asyncio.get_running_loop().create_server(
+            make, settings.host, port, backlog=BACKLOG, reuse_port=settings.reuse_port or None
         )
     except OSError as error:
-        reason = "the port is in use" if error.errno == errno.EADDRINUSE else error.strerror or str(error)
-        raise ListenError(f"cannot listen on {settings.host} port {settings.port}: {reason}") from error
-    listener = Listener(server, services, connections)
-    logger.info("listening on %s port %d", settings.host, listener.port)
-    return listener
+        raise ListenError(f"cannot listen on {settings.host} port {port}: {_reason(error)}") from error
+
+
+def _reason(error: OSError) -> str:
+    match error.errno:
+        case errno.EADDRINUSE:
+            return "the port is in use"
+        case errno.EACCES:
+            return "ports below 1024 need a right that this process does not have"
+        case errno.EADDRNOTAVAIL:
+            return "the address is not one of this machine"
+    return error.strerror or str(error)
 
 
 class Listener:
     def __init__(
-        self, server: asyncio.AbstractServer, services: Services, connections: Connections[Connection]
+        self,
+        servers: Mapping[PortKind, asyncio.Server],
+        services: Services,
+        connections: Connections[Connection],
     ) -> None:
-        self._server = server
+        self._servers = servers
         self._services = services
         self._connections = connections
-        self.port = int(server.sockets[0].getsockname()[1])  # type: ignore[attr-defined]
+        self.ports = {kind: int(server.sockets[0].getsockname()[1]) for kind, server in servers.items()}
+        """The numbers of the open ports."""
+
+    @property
+    def port(self) -> int:
+        """The relay port's number."""
+        return self.ports[PortKind.RELAY]
 
     @property
     def sessions(self) -> int:
         return len(self._connections)
 
+    @property
+    def storing(self) -> int:
+        """How many messages are on their way into the spool and the queue."""
+        return len(self._services.storing)
+
     async def close(self, grace: float | None = None) -> None:
         """Stop listening and end every session: at once between transactions, inside of one when it
         is over or after `grace` seconds (None: as set), with 421 4.3.2 in all cases."""
-        self._server.close()
+        for server in self._servers.values():
+            server.close()
         for connection in self._connections:
             connection.drain()
         seconds = self._services.settings.shutdown_grace if grace is None else grace
@@ -78,7 +117,8 @@ class Listener:
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
-        await self._server.wait_closed()
+        for server in self._servers.values():
+            await server.wait_closed()
 
     async def _all_gone(self, seconds: float) -> bool:
         try:

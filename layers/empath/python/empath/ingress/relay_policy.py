@@ -1,4 +1,5 @@
-"""Who may relay: clients inside of allowed networks, to anywhere. Nobody else, to anybody.
+"""Who may relay: clients in allowed networks and authenticated users to anywhere, everybody to the relay's
+own domains. Nobody else, to anybody.
 
 Default deny, so that a setting that is forgotten is a 550 and never an open relay.
 """
@@ -11,22 +12,43 @@ from collections.abc import Iterable
 from empath.domain.address import Mailbox
 from empath.domain.network import IPAddress, IPNetwork
 from empath.domain.reply import Reply
-from empath.ingress.replies import RELAYING_DENIED
+from empath.ingress.replies import RELAYING_DENIED, SENDER_ROUTING
+
+_ROUTING = frozenset("%!@")
+"""What a local part names another host with: `user%elsewhere`, `elsewhere!user`, `"user@elsewhere"`. A next
+hop of ours may still act on it and would relay for a stranger in our name."""
 
 
 class RelayPolicy:
-    def __init__(self, networks: Iterable[IPNetwork]) -> None:
+    def __init__(self, networks: Iterable[IPNetwork], relay_domains: Iterable[str] = ()) -> None:
+        """A domain that begins with a dot stands for all below it, and not for itself."""
         self._networks = tuple(networks)
+        names = tuple(domain.lower() for domain in relay_domains)
+        self._domains = frozenset(name for name in names if not name.startswith("."))
+        self._parents = tuple(name for name in names if name.startswith("."))
 
     def is_trusted(self, client: IPAddress | None) -> bool:
         """Whether a client's address is in an allowed network; an unknown one never is."""
-        if client is None:
-            return False
-        return any(client.version == network.version and client in network for network in self._networks)
+        return is_within(client, self._networks)
 
-    def refusal(self, mailbox: Mailbox, *, client_is_trusted: bool) -> Reply | None:
-        """The reply that a recipient gets, None if it may be relayed to."""
-        return None if client_is_trusted else RELAYING_DENIED
+    def refusal(self, mailbox: Mailbox, *, may_relay: bool) -> Reply | None:
+        """The reply that a recipient gets, None if it is taken. `may_relay`: for a client in an allowed
+        network or an authenticated one."""
+        if may_relay:
+            return None
+        if not self._is_ours(mailbox.domain):
+            return RELAYING_DENIED
+        return None if _ROUTING.isdisjoint(mailbox.local_part) else SENDER_ROUTING
+
+    def _is_ours(self, domain: str) -> bool:
+        domain = domain.lower()
+        return domain in self._domains or domain.endswith(self._parents)
+
+
+def is_within(client: IPAddress | None, networks: Iterable[IPNetwork]) -> bool:
+    if client is None:
+        return False
+    return any(client.version == network.version and client in network for network in networks)
 
 
 def client_address(peername: object) -> IPAddress | None:
@@ -37,6 +59,10 @@ def client_address(peername: object) -> IPAddress | None:
         address = ipaddress.ip_address(str(peername[0]).partition("%")[0])
     except ValueError:
         return None
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        return address.ipv4_mapped
-    return address
+    return without_mapping(address)
+
+
+def without_mapping(address: IPAddress) -> IPAddress:
+    """IPv4 out of an IPv4-mapped IPv6 address, all else as it is."""
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return address if mapped is None else mapped

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
-from empath.ingress.relay_policy import RelayPolicy
-from empath.ingress.settings import RECEIVE_BUFFER, IngressSettings
+from empath.domain.network import IPAddress
+from empath.ingress.relay_policy import RelayPolicy, is_within
+from empath.ingress.settings import RECEIVE_BUFFER, IngressSettings, PortKind
 from empath.pipeline.accept import Acceptance
 from empath.ports import Clock, IdSource, Metrics
 from empath.smtp.extensions import AUTH, STANDARD, STARTTLS, Extension, Offer
@@ -44,13 +45,19 @@ class Services:
             clock=clock,
             ids=ids,
             metrics=metrics,
-            policy=RelayPolicy(settings.networks),
+            policy=RelayPolicy(settings.networks, settings.relay_domains),
             limits=limits,
             offer=Offer(_extensions(settings), limits),
         )
 
-    def new_session(self) -> ServerSession:
-        return ServerSession(self.settings.hostname, self.offer, self.limits)
+    def new_session(self, port: PortKind) -> ServerSession:
+        return ServerSession(
+            self.settings.hostname, self.offer, self.limits, must_authenticate=port.is_submission
+        )
+
+    def speaks_for_others(self, address: IPAddress | None) -> bool:
+        """Whether it is a load balancer that connects."""
+        return is_within(address, self.settings.proxy_networks)
 
 
 def _extensions(settings: IngressSettings) -> tuple[Extension, ...]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 import ssl
+from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum
 
 from empath.domain.network import IPNetwork
 from empath.ingress.authentication import Authenticator
@@ -14,6 +16,22 @@ LOOPBACK: tuple[IPNetwork, ...] = (
     ipaddress.IPv4Network("127.0.0.0/8"),
     ipaddress.IPv6Network("::1/128"),
 )
+
+
+class PortKind(Enum):
+    """What a port is for."""
+
+    RELAY = "relay"  # port 25, from other servers and from applications of allowed networks
+    SUBMISSION = "submission"  # port 587, from users, after STARTTLS and AUTH (RFC 6409)
+    SUBMISSIONS = "submissions"  # port 465, the same with TLS from the first octet (RFC 8314 §3.3)
+
+    @property
+    def is_submission(self) -> bool:
+        return self is not PortKind.RELAY
+
+    @property
+    def is_implicit_tls(self) -> bool:
+        return self is PortKind.SUBMISSIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +48,8 @@ class Timeouts:
     """For the spool and the queue to answer; less than the 600 that a client waits after its final
     dot (RFC 5321 §4.5.3.2.6), so that it hears 451 and does not guess."""
 
-    handshake: float = 30
-    """For TLS to be negotiated."""
+    opening: float = 30
+    """For a PROXY header to come, and for TLS to be negotiated."""
 
     authenticate: float = 30
     """For the authenticator to answer."""
@@ -46,14 +64,24 @@ class Timeouts:
 @dataclass(frozen=True, slots=True)
 class IngressSettings:
     host: str = "127.0.0.1"
-    port: int = 2525
-    """0 takes any free one."""
+    port: int | None = 2525
+    """For relaying; 0 takes any free one, None opens none. So for the other two."""
+
+    submission_port: int | None = None
+    submissions_port: int | None = None
 
     hostname: str = "localhost"
     """Our name: in the greeting, in trace information, and for `<Postmaster>`."""
 
     networks: tuple[IPNetwork, ...] = LOOPBACK
-    """Clients in these may relay to anywhere; nobody else to anybody."""
+    """Clients in these may relay to anywhere."""
+
+    relay_domains: tuple[str, ...] = ()
+    """To these anybody may; `.example` stands for all below it."""
+
+    proxy_networks: tuple[IPNetwork, ...] = ()
+    """Load balancers: who connects from here has to name its client in a PROXY header. From anywhere
+    else such a header is a command that nobody knows."""
 
     tls: ssl.SSLContext | None = None
     """What STARTTLS is answered with; None: it is not offered."""
@@ -69,6 +97,11 @@ class IngressSettings:
     """Of a session; told to clients as MAILMAX. The next one is 421, and a new session is free to begin."""
 
     max_errors: int = 20
+
+    min_data_rate: float = 500
+    """Octets a second of content, in the long run (`pace` says how it is counted). Postfix's
+    smtpd_min_data_rate."""
+
     max_connections: int = 5000
     max_connections_per_client: int = 200
     """Postfix allows 50 of 100 processes; a session here costs no process. Behind a load balancer that
@@ -78,10 +111,22 @@ class IngressSettings:
     """`Received` fields in a message that still passes. Postfix's hopcount_limit; RFC 5321 §6.3 says
     "normally at least 100", from days of longer ways: a loop costs its two ends money on each turn."""
 
+    reuse_port: bool = False
+    """Whether other processes may listen on the same ports (SO_REUSEPORT)."""
+
     shutdown_grace: float = 30
     """Seconds that sessions in a transaction get to end it once the listener closes."""
 
     timeouts: Timeouts = Timeouts()
+
+    @property
+    def ports(self) -> Mapping[PortKind, int]:
+        numbers = {
+            PortKind.RELAY: self.port,
+            PortKind.SUBMISSION: self.submission_port,
+            PortKind.SUBMISSIONS: self.submissions_port,
+        }
+        return {kind: number for kind, number in numbers.items() if number is not None}
 
 
 RECEIVE_BUFFER = 64 * KIB

@@ -34,10 +34,14 @@ from empath.smtp.transaction import Transaction
 
 
 class ServerSession(AuthSession):
-    def __init__(self, hostname: str, offer: Offer, limits: Limits) -> None:
+    def __init__(
+        self, hostname: str, offer: Offer, limits: Limits, *, must_authenticate: bool = False
+    ) -> None:
+        """`must_authenticate`: nobody sends mail before AUTH (RFC 6409 §4.3)."""
         super().__init__(limits)
         self.is_secure = False
         """Whether TLS is active."""
+        self._must_authenticate = must_authenticate
         self._hostname = hostname
         self._offer = offer
         self._transaction = Transaction(None)
@@ -57,10 +61,17 @@ class ServerSession(AuthSession):
         if self.state is not State.HANDSHAKE:
             super().receive(octets)
 
-    def tls_started(self) -> None:
+    def secured(self, *, is_identified: bool = False) -> None:
+        """TLS was there before the greeting (RFC 8314 §3.3). `is_identified`: the client's certificate names
+        a user, who need not authenticate."""
+        self.is_secure = True
+        if is_identified:
+            self._must_authenticate = False
+
+    def tls_started(self, *, is_identified: bool = False) -> None:
         """The handshake is done: all begins anew, EHLO included (RFC 3207 §4.2)."""
         self._advance(Step.TLS_STARTED)
-        self.is_secure = True
+        self.secured(is_identified=is_identified)
 
     def next_event(self) -> Event | None:
         """What happened next; None while a decision or more input is needed."""
@@ -170,6 +181,8 @@ class ServerSession(AuthSession):
 
     def _mail(self, command: Command) -> None:
         # RFC 5321 §4.1.1.2
+        if self._must_authenticate and self.user is None:
+            raise CommandFault(replies.NEED_AUTH if self.is_secure else replies.NEED_STARTTLS)
         self._messages += 1
         if self._messages > self._limits.max_messages:
             raise CommandFault(replies.TOO_MANY_MESSAGES)
