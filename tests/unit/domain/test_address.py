@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from empath.domain import address
 from empath.domain.address import Mailbox, check_domain, parse_mailbox
 from empath.domain.errors import AddressSyntaxError
 
@@ -98,3 +101,21 @@ def test_destinations_fold_case_and_local_parts_keep_it() -> None:
 def test_a_domain_may_not_be_longer_than_255_octets() -> None:
     with pytest.raises(AddressSyntaxError, match="longer than 255"):
         check_domain(".".join(["a" * 60] * 5))
+
+
+_plain_words = st.from_regex(r"[a-zA-Z0-9.@+_-]{1,70}", fullmatch=True)
+
+
+@given(st.builds("{}@{}".format, _plain_words, _plain_words) | _plain_words)
+def test_the_quick_way_for_plain_addresses_agrees_with_the_grammar_part_by_part(text: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        quickly = _read(text)
+        patch.setattr(address, "_PLAIN", re.compile("(?!)"))
+        assert _read(text) == quickly
+
+
+def _read(text: str) -> Mailbox | None:
+    try:
+        return parse_mailbox(text)
+    except AddressSyntaxError:
+        return None

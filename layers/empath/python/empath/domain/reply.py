@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer
@@ -54,6 +55,7 @@ class EnhancedStatusCode:
     detail: int
 
     @classmethod
+    @lru_cache(maxsize=256)
     def parse(cls, text: str) -> EnhancedStatusCode:
         """Read `5.1.1`; ValueError when it is nothing of the kind."""
         match = _STATUS.fullmatch(text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from empath.domain.address import check_domain
 from empath.domain.envelope import Recipient
@@ -64,6 +65,7 @@ def format_date(at: datetime) -> str:
     )
 
 
+@lru_cache(maxsize=1024)
 def _clean_helo(name: str) -> str:
     """The name that the client gave, with all that is not part of a name made harmless."""
     try:

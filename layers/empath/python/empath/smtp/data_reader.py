@@ -50,7 +50,7 @@ class DataReader:
         if not self.has_bare_newline:
             pairs = body.count(b"\r\n")
             self.has_bare_newline = body.count(b"\n") != pairs or body.count(b"\r") != pairs
-        content = body.replace(_DOT, b"\r\n") if dot >= 0 else body
+        content = body.replace(_DOT, b"\r\n") if 0 <= dot < len(body) - 2 else body
         if self._foreign:
             content = content[self._foreign :]
             self._foreign = 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any, Literal
 
@@ -89,12 +89,12 @@ class Offer:
     def mail_parameters(self, text: str) -> MailParameters:
         if not text:
             return _NO_MAIL_PARAMETERS
-        return replace(_NO_MAIL_PARAMETERS, **self._read(text, self._mail))
+        return MailParameters(**self._read(text, self._mail))
 
     def rcpt_parameters(self, text: str) -> RcptParameters:
         if not text:
             return _NO_RCPT_PARAMETERS
-        return replace(_NO_RCPT_PARAMETERS, **self._read(text, self._rcpt))
+        return RcptParameters(**self._read(text, self._rcpt))
 
     def _read(self, text: str, readers: Mapping[str, ParameterReader]) -> dict[str, Any]:
         fields: dict[str, Any] = {}

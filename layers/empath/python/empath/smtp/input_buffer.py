@@ -29,10 +29,12 @@ class InputBuffer:
         return len(self._octets) - self._start
 
     def append(self, octets: bytes) -> None:
-        self._octets = self._octets[self._start :] + octets if len(self) else octets
-        self._scanned -= self._start
+        if not self._octets:
+            self._octets = octets
+            return
+        self._octets = self._octets[self._start :] + octets
+        self._scanned = max(self._scanned - self._start, 0)
         self._start = 0
-        self._scanned = max(self._scanned, 0)
 
     def take_all(self) -> bytes:
         """Everything that is here."""
@@ -55,6 +57,8 @@ class InputBuffer:
 
     def take_line(self, max_line: int | None = None) -> bytes | Reply | None:
         """The next line without its CRLF, the reply to one that is none, or None: more input is needed."""
+        if not self._octets:
+            return None
         max_line = max_line or self._max_line
         if self._discarding and not self._discard():
             return None

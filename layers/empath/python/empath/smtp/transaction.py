@@ -8,6 +8,9 @@ from empath.smtp.extensions import MailParameters
 from empath.smtp.limits import Limits
 
 _NO_PARAMETERS = MailParameters()
+_MAX_OCTETS_OF_ONE = 2048
+"""More than any recipient takes: an address has 254 octets, ORCPT 500, and JSON doubles some of them."""
+
 _JSON_AROUND_RECIPIENT = len('{"mailbox":""},')
 
 
@@ -20,6 +23,9 @@ class Transaction:
 
     def has_room(self, recipient: Recipient, limits: Limits) -> bool:
         """Whether one more recipient fits; a mailbox that is there already takes no new place."""
+        is_far_from_full = self._octets + _MAX_OCTETS_OF_ONE <= limits.max_recipient_octets
+        if is_far_from_full and len(self._recipients) < limits.max_recipients:
+            return True
         known = self._recipients.get(recipient.mailbox)
         octets = self._octets + _json_octets(recipient) - (_json_octets(known) if known else 0)
         has_place = known is not None or len(self._recipients) < limits.max_recipients
