@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 from collections.abc import Mapping
 from functools import partial
 
-from empath.domain.errors import EmpathError
 from empath.ingress.connection import Connection
 from empath.ingress.connections import Connections
 from empath.ingress.services import Services
 from empath.ingress.settings import IngressSettings, PortKind
+from empath.ingress.sockets import SETTINGS
+from empath.ingress.sockets import ListenError as ListenError
 from empath.pipeline.accept import Acceptance
 from empath.ports import Clock, IdSource, Metrics
 
@@ -21,10 +21,6 @@ logger = logging.getLogger(__name__)
 BACKLOG = 1024
 LAST_WORDS = 1.0
 """Seconds that a session gets to send its 421 once the grace is over."""
-
-
-class ListenError(EmpathError):
-    """An address that is to be listened on cannot be had; the text names it and says why."""
 
 
 async def serve(
@@ -38,7 +34,8 @@ async def serve(
     servers: dict[PortKind, asyncio.Server] = {}
     try:
         for kind, number in settings.ports.items():
-            servers[kind] = await _listen(settings, number, partial(Connection, services, kind, connections))
+            make = partial(Connection, services, kind, connections)
+            servers[kind] = await _listen(settings, kind, number, make)
     except ListenError:
         for server in servers.values():
             server.close()
@@ -49,24 +46,15 @@ async def serve(
     return listener
 
 
-async def _listen(settings: IngressSettings, port: int, make: partial[Connection]) -> asyncio.Server:
+async def _listen(
+    settings: IngressSettings, kind: PortKind, port: int, make: partial[Connection]
+) -> asyncio.Server:
     try:
         return await asyncio.get_running_loop().create_server(
             make, settings.host, port, backlog=BACKLOG, reuse_port=settings.reuse_port or None
         )
     except OSError as error:
-        raise ListenError(f"cannot listen on {settings.host} port {port}: {_reason(error)}") from error
-
-
-def _reason(error: OSError) -> str:
-    match error.errno:
-        case errno.EADDRINUSE:
-            return "the port is in use"
-        case errno.EACCES:
-            return "ports below 1024 need a right that this process does not have"
-        case errno.EADDRNOTAVAIL:
-            return "the address is not one of this machine"
-    return error.strerror or str(error)
+        raise ListenError.of(error, settings.host, port, SETTINGS[kind]) from error
 
 
 class Listener:
