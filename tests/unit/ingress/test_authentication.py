@@ -12,13 +12,15 @@ from dataclasses import replace
 
 import pytest
 
+from empath.domain.user import User
 from empath.ingress.listener import Listener, serve
 from empath.ingress.settings import IngressSettings, Timeouts
+from empath.ingress.tls import FixedCertificate
 from empath.pipeline.accept import Acceptance
 from empath.pipeline.jobs import AcceptedJob, decode
 from empath.ports import QueueName
 from empath.testing.certificates import server_context
-from empath.testing.clock import ManualClock, SequentialIds
+from empath.testing.clock import START, ManualClock, SequentialIds
 from empath.testing.memory_queue import MemoryJobQueue
 from empath.testing.memory_spool import MemorySpool
 from empath.testing.metrics import CountedMetrics
@@ -27,19 +29,22 @@ CLIENT = ssl.create_default_context()
 CLIENT.check_hostname, CLIENT.verify_mode = False, ssl.CERT_NONE
 
 
-async def knows_bob(user: str, password: str) -> bool:
+BOB = User(name="bob", domains=("*",), created_at=START)
+
+
+async def knows_bob(user: str, password: str) -> User | None:
     match user:
         case "slow":
             await asyncio.sleep(60)
         case "broken":
             raise ZeroDivisionError(password)
-    return (user, password) == ("bob", "secret")
+    return BOB if (user, password) == ("bob", "secret") else None
 
 
 SETTINGS = IngressSettings(
     port=0,
     hostname="mx.example",
-    tls=server_context("mx.example"),
+    tls=FixedCertificate(server_context("mx.example")),
     authenticator=knows_bob,
     shutdown_grace=0.2,
     timeouts=Timeouts(authenticate=0.1),
@@ -48,7 +53,7 @@ SETTINGS = IngressSettings(
 
 @asynccontextmanager
 async def relaying(settings: IngressSettings = SETTINGS) -> AsyncIterator[tuple[Listener, MemoryJobQueue]]:
-    clock = ManualClock()
+    clock = ManualClock(auto=True)
     queue = MemoryJobQueue(clock)
     acceptance = Acceptance(MemorySpool(), queue)
     listener = await serve(settings, acceptance, clock, SequentialIds(), CountedMetrics())
