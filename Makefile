@@ -57,9 +57,10 @@ COMPILE = uv pip compile --quiet --universal --python-version 3.11 --generate-ha
 
 lock: .venv/.stamp    ## resolve every dependency anew
 	$(COMPILE) --upgrade pyproject.toml --extra control --group dev --output-file dev.lock
-	$(COMPILE) --upgrade --group bootstrap --output-file bootstrap.lock
+	$(COMPILE) --upgrade --group bootstrap --constraints dev.lock --output-file bootstrap.lock
 	$(COMPILE) --upgrade --group embedded-aws --output-file embedded-aws.lock
 	$(COMPILE) --upgrade --group lambda --constraints dev.lock --output-file layers/dependencies/lambda.lock
+	$(COMPILE) --upgrade pyproject.toml --constraints dev.lock --output-file functions/ingress/ingress.lock
 	npm install --prefix infra --package-lock-only --omit-lockfile-registry-resolved --no-audit --no-fund
 
 clean:                ## forget environments, caches and the local stack's state
