@@ -5,19 +5,21 @@ import sys
 import aws_cdk as cdk
 
 from infra.settings import Settings, SettingsError
+from infra.stacks.ingress import Ingress
 from infra.stacks.pipeline import Pipeline
 from infra.stacks.storage import Storage
 
 
-def build(app: cdk.App, settings: Settings) -> tuple[Storage, Pipeline]:
-    """Add both stacks to the app."""
+def build(app: cdk.App, settings: Settings) -> None:
+    """Add the stacks to the app; the ingress only where it is to be a service."""
     storage = Storage(app, "EmpathStorage", settings)
     pipeline = Pipeline(app, "EmpathPipeline", settings, storage)
+    if settings.ingress == "service":
+        Ingress(app, "EmpathIngress", settings, storage)
     if settings.profile == "aws" and settings.hostname.endswith("example.com"):
         cdk.Annotations.of(pipeline).add_info_v2(
             "empath:hostname", "set 'hostname' in cdk.json to the name this relay greets other servers with"
         )
-    return storage, pipeline
 
 
 def main() -> None:

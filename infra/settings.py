@@ -14,9 +14,10 @@ import platform
 from collections.abc import Mapping
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from empath.net.resolver import parse_nameserver
+from infra.ingress_settings import IngressSettings
 
 # The deliver stage claims a delivery for the invocation's remaining time plus this.
 LEASE_GRACE_S = 10
@@ -34,10 +35,8 @@ class SettingsError(ValueError):
     """A setting is unknown or its value cannot be used; the message names it and says what is expected."""
 
 
-class Settings(BaseModel):
+class Settings(IngressSettings):
     """What a deployment may choose, with the values that suit AWS."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
     profile: Literal["aws", "local"] = "aws"
     # Where the functions run decides which wheels their layer holds: Lambda's platform or this interpreter.
@@ -157,6 +156,8 @@ def _local_defaults() -> dict[str, object]:
         "bundling": "local",
         "architecture": "arm64" if platform.machine() in ("arm64", "aarch64") else "x86_64",
         "hostname": "relay.localhost",
+        # A process of this machine instead, started the same way.
+        "ingress": "none",
         "removal": "destroy",
         "point_in_time_recovery": False,
         "log_retention_days": 1,

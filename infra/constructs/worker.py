@@ -7,29 +7,16 @@ from aws_cdk import aws_dynamodb as dynamodb
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_lambda_event_sources as sources
-from aws_cdk import aws_logs as logs
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
 from infra import packaging
+from infra.constructs.log_group import log_group
 from infra.settings import FunctionName, Settings
 
 SQS_BATCH = 10
 STREAM_BATCH = 100
 
-_RETENTION = {
-    1: logs.RetentionDays.ONE_DAY,
-    3: logs.RetentionDays.THREE_DAYS,
-    5: logs.RetentionDays.FIVE_DAYS,
-    7: logs.RetentionDays.ONE_WEEK,
-    14: logs.RetentionDays.TWO_WEEKS,
-    30: logs.RetentionDays.ONE_MONTH,
-    60: logs.RetentionDays.TWO_MONTHS,
-    90: logs.RetentionDays.THREE_MONTHS,
-    180: logs.RetentionDays.SIX_MONTHS,
-    365: logs.RetentionDays.ONE_YEAR,
-    731: logs.RetentionDays.TWO_YEARS,
-}
 _ARCHITECTURE = {"arm64": lambda_.Architecture.ARM_64, "x86_64": lambda_.Architecture.X86_64}
 
 
@@ -47,15 +34,10 @@ class Worker(Construct):
         loops: bool = False,
     ) -> None:
         super().__init__(scope, name.capitalize())
-        log_group = logs.LogGroup(
-            self,
-            "Logs",
-            retention=_RETENTION[settings.log_retention_days],
-            removal_policy=cdk.RemovalPolicy.DESTROY,
-        )
+        logs = log_group(self, settings)
         # A role of its own: AWS's managed one may write to every log group of the account.
         self.role = iam.Role(self, "Role", assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"))
-        log_group.grant_write(self.role)
+        logs.grant_write(self.role)
         tracing = settings.tracing == "on"
         self.function = lambda_.Function(
             self,
@@ -70,7 +52,7 @@ class Worker(Construct):
             timeout=cdk.Duration.seconds(settings.timeout(name)),
             memory_size=settings.memory_of(name),
             tracing=lambda_.Tracing.ACTIVE if tracing else lambda_.Tracing.DISABLED,
-            log_group=log_group,
+            log_group=logs,
             # Lambda stops what looks like a loop after about 16 rounds through a queue. A deferred delivery
             # goes round up to 25 times by design, bounded by its policy; elsewhere a loop is an error.
             recursive_loop=lambda_.RecursiveLoop.ALLOW if loops else None,

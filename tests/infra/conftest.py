@@ -26,21 +26,34 @@ FLAGS = {
 }
 
 
+EXISTING_VPC: dict[str, Any] = {
+    "vpc_id": "vpc-0123456789abcdef0",
+    "vpc_cidr": "10.1.0.0/16, 10.2.0.0/16",
+    "vpc_zones": "eu-central-1a, eu-central-1b",
+    "vpc_private_subnets": "subnet-0123456789abcdef0, subnet-0123456789abcdef1",
+}
+TLS_SECRET = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:mail/tls-AbCdEf"
+
+
 class Synthesised:
-    """The templates of both stacks, by resource type."""
+    """The templates of the stacks, by resource type."""
 
     def __init__(self, settings: Settings, outdir: Path) -> None:
         app = cdk.App(outdir=str(outdir), context={**FLAGS, "aws:cdk:bundling-stacks": []})
         build(app, settings)
         app.synth()
         self.settings = settings
-        self.files = [outdir / f"{stack}.template.json" for stack in ("EmpathStorage", "EmpathPipeline")]
-        self.storage, self.pipeline = (json.loads(file.read_text()) for file in self.files)
+        names = ("EmpathStorage", "EmpathPipeline", "EmpathIngress")
+        self.files = [
+            file for name in names if (file := outdir / f"{name}.template.json").exists()
+        ]  # one left out has none
+        self.storage, self.pipeline, *rest = (json.loads(file.read_text()) for file in self.files)
+        self.ingress: dict[str, Any] = rest[0] if rest else {}
         self.assets = json.loads((outdir / "EmpathPipeline.assets.json").read_text())
         self.outdir = outdir
 
     def resources(self, kind: str) -> dict[str, Mapping[str, Any]]:
-        """Every resource of a type in both stacks, by logical id."""
+        """Every resource of a type in storage and pipeline, by logical id."""
         return {
             name: resource
             for template in (self.storage, self.pipeline)
@@ -51,6 +64,14 @@ class Synthesised:
     def properties(self, kind: str) -> dict[str, Mapping[str, Any]]:
         """The properties of every resource of a type, by logical id."""
         return {name: resource["Properties"] for name, resource in self.resources(kind).items()}
+
+    def of_ingress(self, kind: str) -> dict[str, Mapping[str, Any]]:
+        """The properties of every resource of a type in EmpathIngress, by logical id."""
+        return {
+            name: resource.get("Properties", {})
+            for name, resource in self.ingress["Resources"].items()
+            if resource["Type"] == kind
+        }
 
     def function(self, name: str) -> Mapping[str, Any]:
         """The properties of a function."""
@@ -78,3 +99,24 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Synthesised]:
 def traced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Synthesised]:
     """As deployed to AWS with tracing on."""
     yield Synthesised(Settings(tracing="on"), tmp_path_factory.mktemp("traced"))
+
+
+@pytest.fixture(scope="session")
+def submission(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Synthesised]:
+    """With an ingress for users everywhere: TLS, open to the internet, and as cheap as it gets."""
+    settings = Settings(
+        tls_secret=TLS_SECRET,
+        ingress_scheme="internet-facing",
+        client_networks="0.0.0.0/0",
+        relay_networks="",
+        relay_domains="example.com, .example.org",
+        nat_gateways=0,
+        architecture="x86_64",
+    )
+    yield Synthesised(settings, tmp_path_factory.mktemp("submission"))
+
+
+@pytest.fixture(scope="session")
+def existing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Synthesised]:
+    """With an ingress in a VPC that is there already."""
+    yield Synthesised(Settings(**EXISTING_VPC), tmp_path_factory.mktemp("existing"))

@@ -1,10 +1,8 @@
 """What is uploaded: every function finds what it imports, and carries nothing else."""
 
-import ast
 import subprocess
 import sys
 from collections.abc import Iterator
-from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -12,6 +10,7 @@ import pytest
 from infra import packaging
 from infra.settings import FUNCTIONS, Settings
 from tests.infra.conftest import ROOT, Synthesised
+from tests.infra.imports import missing_in, pins
 
 LIBRARY = ROOT / "layers/empath/python/empath"
 
@@ -37,24 +36,21 @@ def test_the_library_layer_holds_only_rooms_that_functions_enter(tmp_path: Path)
 
 
 def test_no_source_asset_carries_bytecode(aws: Synthesised) -> None:
-    for root in _asset_roots(aws):
+    roots = list(_asset_roots(aws))
+    assert len(roots) == len(FUNCTIONS)
+    for root in roots:
         assert not [path for path in root.rglob("*") if path.suffix == ".pyc" or path.name == "__pycache__"]
 
 
 def test_the_lock_covers_every_import_of_the_layer_and_the_doors() -> None:
-    locked = _locked()
-    providers = metadata.packages_distributions()
-    missing = {}
-    for path, module in _third_party_imports():
-        names = {_normal(name) for name in providers.get(module, [module])}
-        # The command line's own libraries never reach a function; uvloop is the ingress container's.
-        if not names & locked:
-            missing[module] = path.relative_to(ROOT).as_posix()
-    assert not missing
+    doors = [ROOT / "functions" / name for name in FUNCTIONS]
+    # The command line's own libraries never reach a function; uvloop is the ingress container's.
+    rooms = [room for room in LIBRARY.iterdir() if room.name not in packaging.NOT_IN_FUNCTIONS]
+    assert missing_in(packaging.LOCK, [*doors, *rooms]) == {}
 
 
 def test_the_lock_has_no_second_aws_client() -> None:
-    assert not _locked() & {"boto3", "s3transfer", "awscli"}
+    assert not pins(packaging.LOCK).keys() & {"boto3", "s3transfer", "awscli"}
 
 
 def test_the_layer_is_trimmed_to_the_services_in_use(layer: Path) -> None:
@@ -126,41 +122,7 @@ def test_every_door_has_its_own_directory() -> None:
 
 def _asset_roots(synthesised: Synthesised) -> Iterator[Path]:
     for asset in synthesised.assets["files"].values():
-        if asset["source"]["packaging"] == "zip":
-            yield synthesised.outdir / asset["source"]["path"]
-
-
-def _locked() -> set[str]:
-    lines = packaging.LOCK.read_text().splitlines()
-    return {_normal(line.partition("==")[0]) for line in lines if "==" in line and not line.startswith(" ")}
-
-
-def _third_party_imports() -> Iterator[tuple[Path, str]]:
-    doors = [ROOT / "functions" / name for name in FUNCTIONS]
-    rooms = [room for room in LIBRARY.iterdir() if room.name not in packaging.NOT_IN_FUNCTIONS]
-    for root in (*doors, *rooms):
-        for path in [root] if root.is_file() else root.rglob("*.py"):
-            if path.suffix == ".py":
-                for module in _imports(path):
-                    if module not in sys.stdlib_module_names and module not in ("empath", "functions"):
-                        yield path, module
-
-
-def _imports(path: Path) -> Iterator[str]:
-    """Top-level names of what a module imports when it runs, so not below `if TYPE_CHECKING`."""
-    pending: list[ast.AST] = [ast.parse(path.read_text())]
-    while pending:
-        node = pending.pop()
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            pending.extend(node.orelse)
-        elif isinstance(node, ast.Import):
-            yield from (alias.name.partition(".")[0] for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            if node.module and not node.level:
-                yield node.module.partition(".")[0]
-        else:
-            pending.extend(ast.iter_child_nodes(node))
-
-
-def _normal(name: str) -> str:
-    return name.strip().lower().replace("_", "-").replace(".", "-")
+        path = Path(asset["source"]["path"])
+        # A layer that is not bundled here names its sources; bundling picks the files.
+        if asset["source"]["packaging"] == "zip" and not path.is_absolute():
+            yield synthesised.outdir / path
