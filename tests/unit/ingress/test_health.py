@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -319,6 +319,34 @@ async def test_what_is_too_long_or_not_http_is_refused_and_the_connection_closed
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(request_head)
         assert (await reader.read()).startswith((b"HTTP/1.1 400 ", b"HTTP/1.0 400 "))
+        writer.close()
+
+
+LOCAL_HEADER = b"\r\n\r\n\x00\r\nQUIT\n\x20\x00\x00\x07\x03\x00\x04\xfd\x16\xee\x60"
+"""What NLB sends of itself: LOCAL, no addresses, a checksum as TLV."""
+
+REQUEST = b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+@pytest.mark.parametrize("head", [b"", LOCAL_HEADER])
+@pytest.mark.parametrize("octets_at_once", [1, 13, 1000])
+async def test_a_load_balancer_may_put_its_proxy_header_in_front(head: bytes, octets_at_once: int) -> None:
+    async with port_of(Fixed()) as (port, _):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for start in range(0, len(head + REQUEST), octets_at_once):
+            writer.write((head + REQUEST)[start : start + octets_at_once])
+            await asyncio.sleep(0.001)
+        assert (await reader.read()).startswith(b"HTTP/1.1 200 ")
+        writer.close()
+
+
+@pytest.mark.parametrize("head", [LOCAL_HEADER[:12] + b"\x99\x00\x00\x00", LOCAL_HEADER[:14] + b"\xff\xff"])
+async def test_a_proxy_header_that_is_none_ends_the_connection(head: bytes) -> None:
+    async with port_of(Fixed()) as (port, _):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(head + REQUEST)
+        with suppress(ConnectionError):  # what was not read yet is a reset
+            assert await reader.read() == b""
         writer.close()
 
 

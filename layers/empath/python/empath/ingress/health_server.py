@@ -12,9 +12,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
 
 from empath.ingress import sockets
 from empath.ingress.health import HasHealth, Report
+from empath.ingress.proxy import SIGNATURE, ProxyFault, ProxyReader
 
 MAX_CONNECTIONS = 64
 CONNECTION_LIFE = 15.0
@@ -62,7 +64,49 @@ def _connection(runner: web.AppRunner) -> asyncio.BaseProtocol:
         return _Refused()
     connection = server()
     asyncio.get_running_loop().call_later(CONNECTION_LIFE, connection.force_close)
-    return connection
+    return _Opening(connection)
+
+
+class _Opening(asyncio.Protocol):
+    """Takes off a PROXY header: a load balancer that sends them does so before its health checks, too
+    (NLB, "Edit target group attributes", health check connections). Nobody is believed what is in it."""
+
+    def __init__(self, http: RequestHandler) -> None:
+        self._http = http
+        self._header = ProxyReader()
+        self._has_begun = False
+        self._octets = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+        self._http.connection_made(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._http.connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        self._octets += data
+        if not self._has_begun:
+            if not SIGNATURE.startswith(self._octets[: len(SIGNATURE)]):
+                self._hand_over()
+                return
+            if len(self._octets) < len(SIGNATURE):
+                return
+            self._has_begun = True
+        try:
+            while self._octets and not self._header.is_done:
+                wanted = self._header.wanted
+                head, self._octets = self._octets[:wanted], self._octets[wanted:]
+                self._header.feed(head)
+        except ProxyFault:
+            self._transport.close()
+            return
+        if self._header.is_done:
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        self._transport.set_protocol(self._http)
+        self._http.data_received(self._octets)
 
 
 class _Refused(asyncio.Protocol):
