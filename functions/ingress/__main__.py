@@ -5,8 +5,9 @@ import os
 import signal
 import sys
 
-from empath.bootstrap import open_ingress
-from empath.config import ConfigError, IngressConfig
+from empath.bootstrap.ingress import open_ingress
+from empath.config.environment import ConfigError
+from empath.config.ingress import IngressConfig
 from empath.ingress.listener import ListenError, serve
 from empath.ingress.process import new_event_loop
 
@@ -19,7 +20,7 @@ async def run(config: IngressConfig) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with open_ingress(config) as parts:
-        listener = await serve(config.listener(), parts.acceptance, parts.clock, parts.ids, parts.metrics)
+        listener = await serve(parts.settings, parts.acceptance, parts.clock, parts.ids, parts.metrics)
         await stop.wait()
         await listener.close()
 

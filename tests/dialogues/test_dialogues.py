@@ -12,10 +12,11 @@ import pytest
 
 from empath.domain.errors import QueueTrouble, SpoolTrouble
 from empath.ingress import replies
-from empath.ingress.hops import HopCounter
+from empath.ingress.header_section import DEFAULT_LIMITS, HeaderReader
 from empath.ingress.listener import serve
 from empath.ingress.relay_policy import RelayPolicy
 from empath.ingress.settings import LOOPBACK, IngressSettings
+from empath.ingress.tls import FixedCertificate
 from empath.pipeline.accept import Acceptance
 from empath.pipeline.jobs import AcceptedJob, decode
 from empath.ports import QueueName
@@ -54,7 +55,7 @@ class Dialogue:
     def ingress_settings(self) -> IngressSettings:
         numbers = {name: int(value) for name, value in self.settings.items() if name.startswith("max_")}
         networks = () if self.settings.get("relay") == "no" else LOOPBACK
-        tls = server_context(HOSTNAME) if self.settings.get("tls") == "yes" else None
+        tls = FixedCertificate(server_context(HOSTNAME)) if self.settings.get("tls") == "yes" else None
         return IngressSettings(port=0, hostname=HOSTNAME, networks=networks, tls=tls, **numbers)  # type: ignore[arg-type]
 
 
@@ -166,12 +167,13 @@ class CoreClient:
                 self.session.accept()
 
     def end_message(self) -> None:
-        hops = HopCounter()
-        hops.feed(self.content)
+        header = HeaderReader()
+        header.feed(self.content)
+        refusal = header.end().refusal(DEFAULT_LIMITS, self.settings.max_hops)
         if self.is_down:
             self.session.refuse(replies.TROUBLE)
-        elif hops.hops > self.settings.max_hops:
-            self.session.refuse(replies.TOO_MANY_HOPS)
+        elif refusal is not None:
+            self.session.refuse(refusal)
         else:
             recipients = ", ".join(str(recipient.mailbox) for recipient in self.envelope.recipients)
             text = _envelope_text(self.envelope.reverse_path, recipients)

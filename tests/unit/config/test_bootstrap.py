@@ -3,16 +3,22 @@
 import asyncio
 import json
 import os
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from empath.aws.session import AwsSession
-from empath.bootstrap import Ports, Runtime, open_ingress
-from empath.config import ConfigError, FunctionConfig, IngressConfig
+from empath.bootstrap import Ports, Runtime
+from empath.bootstrap.ingress import open_ingress
+from empath.config.environment import ConfigError
+from empath.config.functions import FunctionConfig
+from empath.config.ingress import IngressConfig
 from empath.observe.metrics import EmfMetrics
+from empath.testing.certificates import self_signed
 
 ENVIRONMENT = {
     "EMPATH_FUNCTION": "deliver",
@@ -130,6 +136,34 @@ async def test_the_ingress_gets_its_parts_and_writes_its_counters(capsys: pytest
         parts.metrics.count("received")
         assert parts.ids.new_id() != parts.ids.new_id()
     assert json.loads(capsys.readouterr().out)["received"] == [1.0]
+
+
+INGRESS = {**ENVIRONMENT, "EMPATH_ACCEPTED_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/1/accepted"}
+
+
+async def test_the_ingress_has_users_where_there_is_a_control_table_and_tls_where_there_is_a_certificate(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "both.pem"
+    path.write_bytes(b"".join(self_signed("mx.example")))
+    pair = {"EMPATH_TLS_CERTIFICATE": str(path), "EMPATH_TLS_KEY": str(path)}
+    bare = {name: value for name, value in INGRESS.items() if name != "EMPATH_CONTROL_TABLE"}
+    async with open_ingress(IngressConfig.from_environment(bare)) as parts:
+        assert (parts.settings.authenticator, parts.settings.users, parts.settings.quotas) == (None,) * 3
+        assert parts.settings.tls is None
+    control = {"EMPATH_CONTROL_TABLE": "control"}
+    async with open_ingress(IngressConfig.from_environment(bare | control | pair)) as parts:
+        assert None not in (parts.settings.authenticator, parts.settings.users, parts.settings.quotas)
+        assert parts.settings.tls is not None
+        assert parts.settings.tls.context.minimum_version >= ssl.TLSVersion.TLSv1_2
+
+
+async def test_a_certificate_that_cannot_be_used_is_named_with_its_settings() -> None:
+    pair = {"EMPATH_TLS_CERTIFICATE": "/nowhere/a.pem", "EMPATH_TLS_KEY": "/nowhere/b.pem"}
+    says = "^EMPATH_TLS_CERTIFICATE and EMPATH_TLS_KEY: cannot read /nowhere/a.pem: No such file or directory"
+    with pytest.raises(ConfigError, match=says):
+        async with open_ingress(IngressConfig.from_environment(INGRESS | pair)):
+            pass
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from empath.config import ConfigError, FunctionConfig, IngressConfig
+from empath.config.environment import ConfigError
+from empath.config.functions import FunctionConfig
+from empath.config.ingress import IngressConfig
+from empath.ingress.settings import PortKind
 from empath.ports import QueueName
-from empath.testing.certificates import self_signed
 
 INGRESS = {
     "EMPATH_SPOOL_BUCKET": "spool",
@@ -114,13 +116,41 @@ def test_certificate_and_key_are_of_use_together_only_and_named_when_they_are_of
         config = IngressConfig.from_environment(INGRESS | {name: str(path)})
         with pytest.raises(ConfigError, match=f"^{missing} is not set"):
             config.listener()
-    both = {"EMPATH_TLS_CERTIFICATE": str(path), "EMPATH_TLS_KEY": str(path)}
-    with pytest.raises(ConfigError, match=r"EMPATH_TLS_CERTIFICATE and EMPATH_TLS_KEY: cannot read .*"):
-        IngressConfig.from_environment(INGRESS | both).listener()
 
 
-def test_a_certificate_and_its_key_make_a_context(tmp_path: Path) -> None:
-    path = tmp_path / "both.pem"
-    path.write_bytes(b"".join(self_signed("mx.example")))
-    both = {"EMPATH_TLS_CERTIFICATE": str(path), "EMPATH_TLS_KEY": str(path)}
-    assert IngressConfig.from_environment(INGRESS | both).listener().tls is not None
+SECRET = {"EMPATH_TLS_SECRET": "relay-certificate"}
+PAIR = {"EMPATH_TLS_CERTIFICATE": "both.pem", "EMPATH_TLS_KEY": "both.pem"}
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"EMPATH_SUBMISSION_PORT": "587"}, "EMPATH_SUBMISSION_PORT needs EMPATH_TLS_SECRET"),
+        ({"EMPATH_SUBMISSIONS_PORT": "465"}, "EMPATH_SUBMISSIONS_PORT needs EMPATH_TLS_SECRET"),
+        ({"EMPATH_SUBMISSION_PORT": "587", **SECRET}, "EMPATH_SUBMISSION_PORT needs EMPATH_CONTROL_TABLE"),
+        ({"EMPATH_USER_MESSAGES_PER_HOUR": "9"}, "EMPATH_USER_MESSAGES_PER_HOUR needs EMPATH_CONTROL_TABLE"),
+        ({**SECRET, **PAIR}, "EMPATH_TLS_SECRET and EMPATH_TLS_CERTIFICATE or _KEY are both set"),
+        ({"EMPATH_TLS_CLIENT_CA": "ca.pem"}, "EMPATH_TLS_CLIENT_CA is of use with a certificate only"),
+        ({"EMPATH_SMTP_PORT": "off"}, "EMPATH_SMTP_PORT is off and no other port is set"),
+    ],
+)
+def test_what_does_not_go_together_is_named(given: dict[str, str], says: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{says}"):
+        IngressConfig.from_environment(INGRESS | given).listener()
+
+
+def test_a_port_that_is_off_is_not_listened_on() -> None:
+    given = {"EMPATH_SMTP_PORT": "off", "EMPATH_SUBMISSION_PORT": "587", "EMPATH_CONTROL_TABLE": "control"}
+    listener = IngressConfig.from_environment(INGRESS | given | SECRET).listener()
+    assert dict(listener.ports) == {PortKind.SUBMISSION: 587}
+
+
+@pytest.mark.parametrize("domains", ["-x.example", "one.example two.example", "[192.0.2.1]", "*"])
+def test_a_relay_domain_is_a_domain(domains: str) -> None:
+    with pytest.raises(ConfigError, match=r"^EMPATH_RELAY_DOMAINS should hold domains"):
+        IngressConfig.from_environment(INGRESS | {"EMPATH_RELAY_DOMAINS": domains})
+
+
+def test_relay_domains_are_told_apart_by_commas() -> None:
+    config = IngressConfig.from_environment(INGRESS | {"EMPATH_RELAY_DOMAINS": "one.example, .two.example"})
+    assert config.relay_domains == ("one.example", ".two.example")

@@ -14,19 +14,21 @@ from typing import Any
 
 import pytest
 
+from empath.domain.user import User
 from empath.ingress.listener import Listener, ListenError, serve
 from empath.ingress.proxy import SIGNATURE
 from empath.ingress.settings import LOOPBACK, IngressSettings, PortKind, Timeouts
+from empath.ingress.tls import FixedCertificate
 from empath.pipeline.accept import Acceptance
 from empath.pipeline.jobs import AcceptedJob, decode
 from empath.ports import QueueName
 from empath.testing.certificates import server_context
-from empath.testing.clock import ManualClock, SequentialIds
+from empath.testing.clock import START, ManualClock, SequentialIds
 from empath.testing.memory_queue import MemoryJobQueue
 from empath.testing.memory_spool import MemorySpool
 from empath.testing.metrics import CountedMetrics
 
-TLS = server_context("mx.example")
+TLS = FixedCertificate(server_context("mx.example"))
 CLIENT = ssl.create_default_context()
 CLIENT.check_hostname, CLIENT.verify_mode = False, ssl.CERT_NONE
 SETTINGS = IngressSettings(port=0, hostname="mx.example", shutdown_grace=0.2)
@@ -41,15 +43,18 @@ MESSAGE = (
 )
 
 
-async def knows_bob(user: str, password: str) -> bool:
-    return (user, password) == ("bob", "secret")
+BOB = User(name="bob", domains=("one.example",), created_at=START)
+
+
+async def knows_bob(user: str, password: str) -> User | None:
+    return BOB if (user, password) == ("bob", "secret") else None
 
 
 @asynccontextmanager
 async def listening(
     settings: IngressSettings, **changes: Any
 ) -> AsyncIterator[tuple[Listener, MemoryJobQueue]]:
-    clock = ManualClock()
+    clock = ManualClock(auto=True)
     queue = MemoryJobQueue(clock)
     listener = await serve(
         replace(settings, **changes),
@@ -171,6 +176,10 @@ async def test_a_user_submits_after_tls_and_auth_and_only_then(kind: PortKind) -
                 assert not client.has_extn("starttls")
                 assert client.mail("a@one.example") == (530, b"5.7.0 Authentication required")
                 client.login("bob", "secret")
+                assert client.mail("a@other.example") == (
+                    550,
+                    b"5.7.1 This user may not send from this address",
+                )
                 client.sendmail("a@one.example", ["b@two.example"], b"From: a@one.example\r\n\r\nhi\r\n")
 
         await asyncio.to_thread(send)

@@ -16,6 +16,7 @@ from empath.domain.errors import ConfigError
 from empath.ingress import tls
 from empath.ingress.listener import Listener, serve
 from empath.ingress.settings import IngressSettings, Timeouts
+from empath.ingress.tls import FixedCertificate
 from empath.pipeline.accept import Acceptance
 from empath.pipeline.jobs import AcceptedJob, decode
 from empath.ports import QueueName
@@ -26,7 +27,7 @@ from empath.testing.memory_spool import MemorySpool
 from empath.testing.metrics import CountedMetrics
 
 SETTINGS = IngressSettings(
-    port=0, hostname="mx.example", tls=server_context("mx.example"), shutdown_grace=0.2
+    port=0, hostname="mx.example", tls=FixedCertificate(server_context("mx.example")), shutdown_grace=0.2
 )
 CLIENT = ssl.create_default_context()
 CLIENT.check_hostname, CLIENT.verify_mode = False, ssl.CERT_NONE

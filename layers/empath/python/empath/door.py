@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar
 
 from empath.aws.items import record_of_image
 from empath.bootstrap import Ports
-from empath.config import ConfigError
+from empath.config.environment import ConfigError
 from empath.domain.records import DeliveryRecord
 from empath.observe.logging import log_context
 from empath.observe.tracing import continued, traced

@@ -264,7 +264,7 @@ class Connection(asyncio.BufferedProtocol):
             transport = await tls.shake_hands(
                 self._flow.transport,
                 self,
-                settings.tls,
+                settings.tls.context,
                 handshake_timeout=settings.timeouts.opening,
                 shutdown_timeout=settings.timeouts.linger,
             )
@@ -277,7 +277,7 @@ class Connection(asyncio.BufferedProtocol):
         self._flow.use(transport)
         peer.tls = tls.describe(transport)
         self._conversation.began_anew()
-        await self._conversation.identify(None)
+        await self._conversation.identify(tls.client_identity(transport))
         self._handshake = None
         early, self._early = self._early, b""
         if self._phase is Phase.OPENING:

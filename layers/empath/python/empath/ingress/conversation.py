@@ -13,9 +13,11 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Protocol
 
 from empath.domain.envelope import Source
+from empath.domain.errors import ControlTrouble, InvalidUser
 from empath.domain.reply import Reply
+from empath.domain.user import user_name
 from empath.ingress import replies
-from empath.ingress.authentication import reply_for
+from empath.ingress.authentication import authenticate
 from empath.ingress.flow import Pause
 from empath.ingress.peer import Peer
 from empath.ingress.reception import Reception
@@ -57,6 +59,7 @@ class Conversation:
         "_reception",
         "_services",
         "_session",
+        "_wrong_passwords",
         "end_cause",
         "peer",
     )
@@ -70,16 +73,12 @@ class Conversation:
         self._owner = owner
         self._helo = _NOT_GREETED
         self._reception: Reception | None = None
+        self._wrong_passwords = 0
         self._decision: asyncio.Task[None] | None = None
 
     def handle(self, event: events.Event) -> None:
         """Decide, or see to it that it is decided later."""
         _HANDLERS[type(event)](self, event)
-
-    @property
-    def _is_somebody(self) -> bool:
-        """Whether AUTH or a certificate has shown who the client is."""
-        return self._session.user is not None or self.peer.user is not None
 
     @property
     def is_storing(self) -> bool:
@@ -91,7 +90,20 @@ class Conversation:
         self._owner.opened(None)
 
     async def identify(self, name: str | None) -> None:
-        """Take the client for the user that its certificate names."""
+        """Take the client for the user that its certificate names, if there is one."""
+        settings = self._services.settings
+        if name is None or settings.users is None:
+            return
+        try:
+            async with asyncio.timeout(settings.timeouts.authenticate):
+                user = await settings.users.user(user_name(name))
+        except (ControlTrouble, InvalidUser, TimeoutError) as error:
+            # It is a client like any other then, which may authenticate or try again later.
+            fields = {"client": self.peer.text, "name": name, "error": type(error).__name__}
+            logger.error("no answer about the user of a client certificate", extra=fields)
+            return
+        if user is not None and not user.is_revoked:
+            self.peer.user = user
 
     def began_anew(self) -> None:
         """TLS has started: what was said in the clear is forgotten (RFC 3207 §4.2)."""
@@ -124,7 +136,7 @@ class Conversation:
         if reply is None or reply.is_positive:
             self._session.accept(reply)
         else:
-            self._session.refuse(reply)
+            self._refuse(reply)
 
     def _decide_later(self, event: events.Decidable, decision: Coroutine[Any, Any, Reply | None]) -> None:
         loop = asyncio.get_running_loop()
@@ -150,20 +162,44 @@ class Conversation:
         self._decide_later(event, self._authenticated(event))
 
     async def _authenticated(self, event: events.Authenticate) -> Reply:
-        settings = self._services.settings
-        return await reply_for(event, settings.authenticator, settings.timeouts.authenticate)
+        services, peer = self._services, self.peer
+        if services.auth_failures.is_shut_out(peer.address, self._now()):
+            return replies.TOO_MANY_AUTH_FAILURES
+        settings = services.settings
+        reply, user = await authenticate(event, settings.authenticator, settings.timeouts.authenticate)
+        if user is not None:
+            peer.user = user
+        elif reply.is_permanent:
+            self._wrong_passwords += 1
+            penalty = services.auth_failures.failed(
+                peer.address, in_session=self._wrong_passwords, now=self._now()
+            )
+            logger.warning("authentication failed", extra={"client": peer.text, "user": event.user})
+            services.metrics.count("auth_failed")
+            await services.clock.sleep(penalty.delay)
+            if penalty.ends_session:
+                return replies.TOO_MANY_AUTH_FAILURES
+        return reply
+
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()
 
     def _on_mail(self, event: events.MailFrom) -> None:
         user = self.peer.user
         if user is not None and not user.may_send_from(event.reverse_path):
             self._refuse(replies.NOT_YOUR_ADDRESS)
             return
-        self._session.accept()
+        quotas = self._services.settings.quotas
+        if quotas is None or quotas.take_local(client=self.peer.address, user=user):
+            self._session.accept()
+        else:
+            self._decide_later(event, quotas.refusal(client=self.peer.address, user=user))
 
     def _on_rcpt(self, event: events.RcptTo) -> None:
         peer = self.peer
         refusal = self._services.policy.refusal(
-            event.recipient.mailbox, may_relay=peer.is_trusted or self._is_somebody
+            event.recipient.mailbox, may_relay=peer.is_trusted or peer.user is not None
         )
         if refusal is None:
             self._session.accept()
@@ -188,7 +224,7 @@ class Conversation:
             source=Source(
                 client=peer.text,
                 helo=self._helo.name,
-                user=self._session.user if user is None else user.name,
+                user=None if user is None else user.name,
                 tls=peer.tls,
             ),
             prepend=received_field(

@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass, field
 
 from empath.domain.network import IPAddress
+from empath.ingress.auth_failures import AuthFailures
 from empath.ingress.relay_policy import RelayPolicy, is_within
 from empath.ingress.settings import RECEIVE_BUFFER, IngressSettings, PortKind
 from empath.pipeline.accept import Acceptance
@@ -25,6 +26,7 @@ class Services:
     policy: RelayPolicy
     limits: Limits
     offer: Offer
+    auth_failures: AuthFailures = field(default_factory=AuthFailures)
     receive_buffer: memoryview = field(default_factory=lambda: memoryview(bytearray(RECEIVE_BUFFER)))
     storing: set[asyncio.Task[None]] = field(default_factory=set)
     """Messages on their way into the spool, so that a closing listener can wait for them."""

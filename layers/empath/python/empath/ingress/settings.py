@@ -1,15 +1,17 @@
-"""What a listener is told at its start. `empath.config` reads it from the environment."""
+"""What a listener is told at its start. `empath.config.ingress` reads it from the environment."""
 
 from __future__ import annotations
 
 import ipaddress
-import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
 from empath.domain.network import IPNetwork
 from empath.ingress.authentication import Authenticator
+from empath.ingress.quotas import MessageQuotas
+from empath.ingress.tls import Certificate
+from empath.ports import Users
 from empath.smtp.limits import KIB, MIB
 
 LOOPBACK: tuple[IPNetwork, ...] = (
@@ -83,11 +85,17 @@ class IngressSettings:
     """Load balancers: who connects from here has to name its client in a PROXY header. From anywhere
     else such a header is a command that nobody knows."""
 
-    tls: ssl.SSLContext | None = None
-    """What STARTTLS is answered with; None: it is not offered."""
+    tls: Certificate | None = None
+    """What handshakes are made with; None: STARTTLS is not offered."""
 
     authenticator: Authenticator | None = None
     """Who knows the users' passwords; None: AUTH is not offered. It is offered within TLS only."""
+
+    users: Users | None = None
+    """Where the user is found that a client certificate names; None: certificates name nobody."""
+
+    quotas: MessageQuotas | None = None
+    """How many messages clients and users may send; None: as many as they like."""
 
     max_size: int = 50 * MIB
     max_recipients: int = 1000

@@ -1,41 +1,18 @@
-"""Where ports get their adapters, and nowhere else.
-
-A process imports and opens only what is asked for: an adapter's room is imported in the function that makes
-it, so `retry` never loads dnspython and `journal` no SMTP client (docs/decisions has the figures).
-
-In Lambda one Runtime lives as long as the process: one event loop, the clients opened on it, and ports that
-are made on first use. A door is
-
-    runtime = functions_runtime()
-
-    def handler(event, context):
-        ports = runtime.ports
-        stage = Journal(ports.spool, ports.ledger, ports.clock)
-        return runtime.run(...)
-
-Ports open by themselves while the loop stands still, as above; code that runs on the loop says
-`await ports.open("spool", "ledger")` first.
-"""
+"""The adapters of one process, each made when it is first asked for."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import AsyncIterator, Coroutine, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
-from empath.config import ConfigError, FunctionConfig, IngressConfig
-from empath.observe import tracing
-from empath.observe.logging import configure
-from empath.observe.metrics import EmfMetrics
+from empath.config.environment import ConfigError
+from empath.config.functions import FunctionConfig
 from empath.system import SystemClock, UlidSource
 
 if TYPE_CHECKING:
     from empath.aws.session import AwsSession
     from empath.aws.spool import S3Spool
-    from empath.pipeline.accept import Acceptance
     from empath.ports import (
         Clock,
         Control,
@@ -45,11 +22,12 @@ if TYPE_CHECKING:
         Ledger,
         Metrics,
         QueueName,
+        Quotas,
         Resolver,
+        Secrets,
         Spool,
+        Users,
     )
-
-T = TypeVar("T")
 
 
 class Ports:
@@ -94,6 +72,21 @@ class Ports:
     def group_commit(self) -> JobQueue:
         """The queues for a process with many senders at a time; it opens the spool, too."""
         made: JobQueue = self._get("group_commit")
+        return made
+
+    @property
+    def users(self) -> Users:
+        made: Users = self._get("users")
+        return made
+
+    @property
+    def quotas(self) -> Quotas:
+        made: Quotas = self._get("quotas")
+        return made
+
+    @property
+    def secrets(self) -> Secrets:
+        made: Secrets = self._get("secrets")
         return made
 
     @property
@@ -169,6 +162,20 @@ class Ports:
                 table = config.need("control_table")
                 client = await self._aws().dynamodb()
                 return DynamoControl(client, table, clock=self.clock, metrics=self.metrics)
+            case "users":
+                from empath.aws.users import DynamoUsers
+
+                table = config.need("control_table")
+                client = await self._aws().dynamodb()
+                return DynamoUsers(client, table, clock=self.clock, metrics=self.metrics)
+            case "quotas":
+                from empath.aws.quotas import DynamoQuotas
+
+                return DynamoQuotas(await self._aws().dynamodb(), config.need("control_table"))
+            case "secrets":
+                from empath.aws.secrets import SecretsManagerSecrets
+
+                return SecretsManagerSecrets(await self._aws().secretsmanager())
             case "resolver":
                 from empath.net.resolver import DnsResolver
 
@@ -191,76 +198,3 @@ def _queue_urls(config: FunctionConfig) -> tuple[Mapping[QueueName, str], Mappin
     if not config.queue_urls:
         raise ConfigError("no queue is named: EMPATH_ACCEPTED_QUEUE_URL and its like are not set")
     return config.queue_urls, config.dead_letter_queue_urls
-
-
-class Runtime:
-    """What a Lambda process keeps between invocations."""
-
-    def __init__(self, config: FunctionConfig) -> None:
-        self.config = config
-        self.metrics = EmfMetrics(config.function)
-        self._loop = asyncio.new_event_loop()
-        self.ports = Ports(config, metrics=self.metrics, loop=self._loop)
-
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run an invocation's work to its end, and write its counters, whatever the end."""
-        try:
-            return self._loop.run_until_complete(work)
-        finally:
-            self.metrics.flush()
-
-    def close(self) -> None:
-        """For tests: Lambda ends a process without asking."""
-        self._loop.run_until_complete(self.ports.close())
-        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
-        self._loop.close()
-
-
-def functions_runtime(environ: Mapping[str, str] | None = None) -> Runtime:
-    """Logging, tracing and a Runtime as the environment says; once, when a door's module is imported.
-
-    Raises ConfigError, which ends the initialisation with the name of the variable in the log.
-    """
-    config = FunctionConfig.from_environment(os.environ if environ is None else environ)
-    configure(config.function, config.log_level)
-    tracing.configure(config.tracing == "on")
-    return Runtime(config)
-
-
-@dataclass(frozen=True, slots=True)
-class IngressParts:
-    """What the ingress is put together from."""
-
-    acceptance: Acceptance
-    clock: Clock
-    ids: IdSource
-    metrics: Metrics
-
-
-@asynccontextmanager
-async def open_ingress(config: IngressConfig) -> AsyncIterator[IngressParts]:
-    """Logging, tracing and the ingress's parts; counters are written every few seconds, and at the end."""
-    from empath.pipeline.accept import Acceptance
-
-    configure("ingress", config.log_level)
-    tracing.configure(config.tracing == "on")
-    metrics = EmfMetrics("ingress")
-    settings = FunctionConfig.model_validate(
-        {
-            "EMPATH_SPOOL_BUCKET": config.spool_bucket,
-            "EMPATH_ACCEPTED_QUEUE_URL": config.accepted_queue_url,
-            "EMPATH_HOSTNAME": config.hostname,
-        }
-    )
-    ports = Ports(settings, metrics=metrics)
-    try:
-        await ports.open("spool", "group_commit")
-        flushing = asyncio.create_task(metrics.flush_forever(ports.clock))
-        try:
-            yield IngressParts(Acceptance(ports.spool, ports.group_commit), ports.clock, ports.ids, metrics)
-        finally:
-            flushing.cancel()
-            await asyncio.gather(flushing, return_exceptions=True)
-            metrics.flush()  # a task that is cancelled before its first step writes nothing
-    finally:
-        await ports.close()

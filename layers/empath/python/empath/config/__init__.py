@@ -1,0 +1,1 @@
+"""The environment as validated models: `functions` for the doors of Lambda, `ingress` for the listener."""
