@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from empath.domain.errors import SpoolObjectMissing, SpoolTrouble
-from empath.net.stuffing import DotStuffer
-from empath.net.transaction import BLOCK
 from empath.ports import Transaction
+from empath.smtp.client import BLOCK
+from empath.smtp.client.stuffing import DotStuffer
 from empath.testing.certificates import server_context
 from empath.testing.smtp_sink import EXTENSIONS, SmtpSink
 from tests.unit.net.sending import ANN, BOB, dialer, endpoint, send, short, shorts, transaction
@@ -149,7 +149,8 @@ async def test_content_is_not_read_when_nobody_takes_it() -> None:
 
 
 async def test_one_session_carries_many_transactions() -> None:
-    async with SmtpSink({"RCPT": ["550 5.1.1 Unknown"], "DATA": ["451 4.3.0 Later"]}) as sink:
+    nobody, later = "554 5.5.1 No valid recipients", "451 4.3.0 Later"
+    async with SmtpSink({"RCPT": ["550 5.1.1 Unknown"], "DATA": [nobody, later]}) as sink:
         channel = await dialer().connect(endpoint(sink), deadline=20)
         outcomes = [
             short((await channel.transact(transaction(recipients=[ANN]))).outcomes[ANN]) for _ in range(4)

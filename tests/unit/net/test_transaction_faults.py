@@ -122,11 +122,22 @@ async def test_trouble_amid_the_content_is_never_ambiguous_nor_a_message(
     assert not sink.messages
 
 
-async def test_all_recipients_refused_ends_in_rset_and_no_content() -> None:
-    async with SmtpSink({"RCPT": "550 5.1.1 Unknown"}) as sink:
-        result = await send(sink)
-    assert shorts(result) == {ANN: REFUSED, BOB: REFUSED}
-    assert sink.sessions[0].commands[-2:] == ["RSET", "QUIT"]
+@pytest.mark.parametrize("offered", [(), ("PIPELINING",), ("PIPELINING", "CHUNKING")])
+async def test_all_recipients_refused_ends_without_a_message_and_rset_goes_before_the_next_mail(
+    offered: tuple[str, ...],
+) -> None:
+    unknown = "550 5.1.1 Unknown"
+    async with SmtpSink({"RCPT": [unknown, unknown]}, extensions=offered) as sink:
+        channel = await dialer().connect(endpoint(sink), deadline=20)
+        refused = await channel.transact(transaction())
+        assert not sink.messages
+        sent = await channel.transact(transaction())
+        await channel.close()
+    assert shorts(refused) == {ANN: REFUSED, BOB: REFUSED}
+    assert shorts(sent) == {ANN: SENT, BOB: SENT}
+    commands = sink.sessions[0].commands
+    assert commands.count("RSET") == 1
+    assert commands[commands.index("RSET") + 1].startswith("MAIL")
 
 
 async def test_each_recipient_keeps_the_words_of_its_own_reply() -> None:

@@ -19,6 +19,7 @@ class Reason(StrEnum):
     ADDRESS_NOT_ALLOWED = "address_not_allowed"
     LOOP = "loop"
     NEEDS_SMTPUTF8 = "needs_smtputf8"
+    TOO_BIG = "too_big"
     WORKER_FAILED = "worker_failed"
     ATTEMPTS_USED_UP = "attempts_used_up"
     EXPIRED = "expired"

@@ -51,6 +51,7 @@ _WHY = {
     Reason.LOOP: "The recipient's domain leads back to this relay, which is not its mail server.",
     Reason.NEEDS_SMTPUTF8: "The message needs international addresses, which the recipient's mail server"
     " does not know.",
+    Reason.TOO_BIG: "The message is larger than the recipient's mail server takes.",
     Reason.WORKER_FAILED: "This relay had trouble of its own.",
     Reason.ATTEMPTS_USED_UP: "It was tried as often as this relay tries.",
     Reason.EXPIRED: "It was tried for as long as this relay tries.",

@@ -1,4 +1,4 @@
-"""SMTP sessions with next hops over aiosmtplib: connect, EHLO, TLS. `transaction` sends the mail.
+"""SMTP sessions with next hops: connect, EHLO and TLS over aiosmtplib. `channel` sends the mail.
 
 TLS is opportunistic unless policy says otherwise: certificates are not verified, since an attacker who
 can present a false one can take STARTTLS away as well (RFC 7435), and encryption without proof of
@@ -12,12 +12,15 @@ from functools import cached_property
 
 from empath.domain.errors import Refusal, TransientRefusal
 from empath.domain.reason import Reason
+from empath.net.channel import SmtpChannel
+from empath.net.extension_memory import ExtensionMemory
 from empath.net.guard import guard
 from empath.net.mapping import tls_failed
+from empath.net.session import ClientSession
 from empath.net.timeouts import DEFAULT_TIMEOUTS, Deadline, Timeouts
-from empath.net.transaction import ClientTransaction
 from empath.net.wire import Wire
-from empath.ports import Endpoint, Transaction, TransactionResult
+from empath.ports import Endpoint
+from empath.smtp.client import Offer
 
 _BROKEN = frozenset({Reason.CONNECTION_LOST, Reason.TIMEOUT, Reason.PROTOCOL_ERROR})
 
@@ -25,16 +28,30 @@ _BROKEN = frozenset({Reason.CONNECTION_LOST, Reason.TIMEOUT, Reason.PROTOCOL_ERR
 class SmtpDialer:
     """Dialer over real sockets."""
 
-    def __init__(self, hostname: str, *, timeouts: Timeouts = DEFAULT_TIMEOUTS) -> None:
+    def __init__(
+        self,
+        hostname: str,
+        *,
+        timeouts: Timeouts = DEFAULT_TIMEOUTS,
+        memory: ExtensionMemory | None = None,
+    ) -> None:
         """`hostname` is ours, for EHLO; ValueError when it cannot be said there."""
         if not (hostname.isascii() and hostname.isprintable()) or " " in hostname or not hostname:
             raise ValueError(f"hostname {hostname!r} is nothing to say in EHLO")
         self._hostname = hostname
         self._timeouts = timeouts
+        self._memory = memory or ExtensionMemory()
 
     async def connect(self, endpoint: Endpoint, *, deadline: float) -> SmtpChannel:
         guard(endpoint)
-        end = Deadline(deadline)
+
+        async def open_session(end: Deadline) -> ClientSession:
+            return await self._connect(endpoint, end)
+
+        session = await open_session(Deadline(deadline))
+        return SmtpChannel(session, open_session, endpoint.host, self._memory)
+
+    async def _connect(self, endpoint: Endpoint, end: Deadline) -> ClientSession:
         if endpoint.tls == "disabled":
             return await self._open(endpoint, end, try_tls=False)
         try:
@@ -45,7 +62,7 @@ class SmtpDialer:
         # After a handshake that failed there is no session to go on with: begin anew, in plain.
         return await self._open(endpoint, end, try_tls=False)
 
-    async def _open(self, endpoint: Endpoint, deadline: Deadline, *, try_tls: bool) -> SmtpChannel:
+    async def _open(self, endpoint: Endpoint, deadline: Deadline, *, try_tls: bool) -> ClientSession:
         timeouts = self._timeouts
         wire = await Wire.open(
             endpoint,
@@ -61,10 +78,13 @@ class SmtpDialer:
                 await self._hello_in_tls(wire, endpoint)
             elif endpoint.tls == "required":
                 raise tls_failed(f"TLS is required, and {endpoint.host} does not offer it", status="4.7.4")
+            offer = Offer.of(wire.extensions)
+            offer = offer.without(self._memory.left_off(endpoint.host, offer.keywords))
+            tls = wire.tls
+            return ClientSession(wire.release(), offer, timeouts, deadline, tls)
         except BaseException:
             wire.abort()
             raise
-        return SmtpChannel(wire, timeouts)
 
     async def _hello_in_tls(self, wire: Wire, endpoint: Endpoint) -> None:
         """EHLO again (RFC 3207 §4.2). In TLS 1.3 a server's refusal of the handshake shows only here."""
@@ -84,28 +104,3 @@ class SmtpDialer:
         # Old servers with short keys: the alternative to weak encryption here is none.
         context.set_ciphers("DEFAULT:@SECLEVEL=1")
         return context
-
-
-class SmtpChannel:
-    """Channel over one connection. After an outcome by a lost connection it only closes."""
-
-    def __init__(self, wire: Wire, timeouts: Timeouts) -> None:
-        self._wire = wire
-        self._timeouts = timeouts
-        self._tls = wire.tls
-
-    @property
-    def tls(self) -> str | None:
-        return self._tls
-
-    async def transact(self, transaction: Transaction) -> TransactionResult:
-        return await ClientTransaction(self._wire, transaction, self._timeouts).run()
-
-    async def close(self) -> None:
-        try:
-            if self._wire.usable:
-                await self._wire.command(b"QUIT", timeout=self._timeouts.quit, step="the reply to QUIT")
-        except Refusal:
-            pass  # the mail is settled; how a session ends concerns nobody
-        finally:
-            self._wire.abort()

@@ -10,9 +10,9 @@ import os
 from aiosmtplib import SMTPResponseException, SMTPTimeoutError
 
 from empath.domain.errors import PermanentRefusal, Refusal, TransientRefusal
-from empath.domain.outcome import Deferred, RecipientOutcome, outcome_of_reply
 from empath.domain.reason import Reason
 from empath.domain.reply import Reply
+from empath.smtp.client.verdicts import lost, out_of_place, timed_out, unreadable
 
 
 def refusal_of(error: OSError | SMTPResponseException, step: str) -> Refusal:
@@ -32,14 +32,7 @@ def refusal_of_reply(reply: Reply) -> Refusal:
         return PermanentRefusal(reply, Reason.NEXT_HOP_REPLY)
     if reply.is_transient:
         return TransientRefusal(reply, Reason.NEXT_HOP_REPLY)
-    return TransientRefusal(_out_of_place(reply), Reason.PROTOCOL_ERROR)
-
-
-def outcome_of_negative(reply: Reply) -> RecipientOutcome:
-    """The outcome of a reply that does not let the transaction go on, never Sent."""
-    if reply.is_positive:
-        return Deferred(_out_of_place(reply), Reason.PROTOCOL_ERROR)
-    return outcome_of_reply(reply)
+    return TransientRefusal(out_of_place(reply), Reason.PROTOCOL_ERROR)
 
 
 def unreachable(error: OSError, where: str) -> TransientRefusal:
@@ -53,25 +46,6 @@ def unreachable(error: OSError, where: str) -> TransientRefusal:
 
 def tls_failed(what: str, *, status: str = "4.7.5") -> TransientRefusal:
     return TransientRefusal(Reply.of(451, status, what), Reason.TLS_FAILED)
-
-
-def timed_out(step: str) -> TransientRefusal:
-    reply = Reply.of(451, "4.4.2", f"Timed out while waiting for {step}")
-    return TransientRefusal(reply, Reason.TIMEOUT)
-
-
-def lost(step: str) -> TransientRefusal:
-    reply = Reply.of(451, "4.4.2", f"Connection lost while waiting for {step}")
-    return TransientRefusal(reply, Reason.CONNECTION_LOST)
-
-
-def unreadable(step: str) -> TransientRefusal:
-    reply = Reply.of(451, "4.5.0", f"The next hop sent something that is no SMTP reply instead of {step}")
-    return TransientRefusal(reply, Reason.PROTOCOL_ERROR)
-
-
-def _out_of_place(reply: Reply) -> Reply:
-    return Reply.of(451, "4.5.0", f"The next hop sent a reply that does not belong here: {reply}")
 
 
 def _words_of(error: OSError) -> str:

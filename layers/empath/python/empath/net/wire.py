@@ -1,14 +1,12 @@
-"""The seam to aiosmtplib: it connects, says EHLO, begins TLS and reads replies; this is all that knows it.
+"""Negotiation over aiosmtplib: connect, greeting, EHLO, STARTTLS. `takeover` ends its part.
 
-Beyond its public interface four things of its protocol are used, because content must stream with
-flow control and a stray reply must never be taken for the answer to a later command: `_drain_helper`,
-`_paused`, `_buffer` and `_response_pending`.
+Beyond its public interface `_buffer` of its protocol is looked at, because a stray reply must never be
+taken for the answer to a later command.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
 import socket
 import ssl
@@ -20,25 +18,16 @@ from aiosmtplib.protocol import SMTPProtocol
 from aiosmtplib.response import SMTPResponse
 
 from empath.domain.errors import PermanentRefusal
-from empath.domain.reason import Reason
 from empath.domain.reply import Reply
-from empath.net.mapping import (
-    lost,
-    refusal_of,
-    refusal_of_reply,
-    timed_out,
-    tls_failed,
-    unreachable,
-    unreadable,
-)
+from empath.net.mapping import refusal_of, refusal_of_reply, tls_failed, unreachable
+from empath.net.stream import MailStream
+from empath.net.takeover import take_over
 from empath.net.timeouts import Deadline
 from empath.ports import Endpoint
+from empath.smtp.client.verdicts import UNSAYABLE, lost, unreadable
 
 # What a TLS server name can be: letters, digits, hyphens, and the underscores that exist all the same.
 _SERVER_NAME = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,62}\.)*[a-z0-9_-]{1,62}", re.IGNORECASE)
-
-
-_CONTENT_STEP = "the reply to the message"
 
 
 class Wire:
@@ -132,44 +121,15 @@ class Wire:
         try:
             response = await self._smtp.execute_command(*words, timeout=self.deadline.cut(timeout))
         except ValueError as error:  # a control character in a word: no such command can be sent
-            raise PermanentRefusal(
-                Reply.of(553, "5.1.3", "Address has a character that SMTP cannot carry"),
-                Reason.PROTOCOL_ERROR,
-            ) from error
+            raise PermanentRefusal(UNSAYABLE.reply, UNSAYABLE.reason) from error
         except (OSError, SMTPResponseException) as error:
             self.abort()
             raise refusal_of(error, step) from error
         return _reply_of(response)
 
-    def expect_reply(self) -> asyncio.Task[Reply]:
-        """Listen for the reply to the content from now on, for it may come before its end."""
-        self._refuse_stray_octets(_CONTENT_STEP)
-        self._protocol._response_pending = True
-        reply = asyncio.create_task(self._read_reply())
-        # Nobody waits for it when the transaction ends otherwise; asyncio need not complain then.
-        reply.add_done_callback(lambda task: task.cancelled() or task.exception())
-        return reply
-
-    async def write(self, block: bytes, *, timeout: float, reply: asyncio.Task[Reply]) -> None:
-        """Send a block of content and wait for room; returns at once when `reply` comes meanwhile."""
-        try:
-            self._protocol.write(block)
-        except OSError as error:
-            raise lost("room for more content") from error
-        if not self._protocol._paused:
-            return
-        room = asyncio.ensure_future(self._protocol._drain_helper())
-        try:
-            done, _ = await asyncio.wait(
-                {room, reply}, timeout=self.deadline.cut(timeout), return_when=asyncio.FIRST_COMPLETED
-            )
-        finally:
-            room.cancel()
-            with contextlib.suppress(OSError, asyncio.CancelledError):
-                await room
-        if not done:
-            self.abort()
-            raise timed_out("room for more content")
+    def release(self) -> MailStream:
+        """The connection, for transactions; nothing of this wire may be used any more."""
+        return take_over(self._protocol)
 
     def abort(self) -> None:
         """Drop the connection at once, whatever is still unsent."""
@@ -177,13 +137,6 @@ class Wire:
         if transport is not None:
             cast(asyncio.WriteTransport, transport).abort()  # uvloop's are no subclass of it
         self._smtp.close()
-
-    async def _read_reply(self) -> Reply:
-        try:
-            return _reply_of(await self._protocol.read_response())
-        except (OSError, SMTPResponseException) as error:
-            self.abort()
-            raise refusal_of(error, _CONTENT_STEP) from error
 
     def _refuse_stray_octets(self, step: str) -> None:
         """What came after the last reply would be taken for the next one."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 from empath.domain.network import IPAddress, IPNetwork
 from empath.domain.outcome import RecipientOutcome
@@ -37,6 +37,12 @@ class Transaction:
     size: int
     eight_bit: bool = False
     smtputf8: bool = False
+    notify: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """By recipient (RFC 3461 §4.1); told to a next hop that has DSN, like the three below."""
+    orcpt: Mapping[str, str] = field(default_factory=dict)
+    """By recipient (RFC 3461 §4.2)."""
+    envid: str | None = None
+    ret: Literal["FULL", "HDRS"] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +61,20 @@ class Channel(Protocol):
     def tls(self) -> str | None:
         """Protocol and cipher, None without TLS."""
 
-    async def transact(self, transaction: Transaction) -> TransactionResult:
-        """Send one message. Network errors and replies become outcomes.
+    @property
+    def is_usable(self) -> bool:
+        """Whether another transaction may begin, as far as is known without asking."""
 
-        Raises only SpoolTrouble and SpoolObjectMissing, out of `content`; nothing was sent then.
+    async def transact(self, transaction: Transaction, *, deadline: float | None = None) -> TransactionResult:
+        """Send one message, as often as wanted. Network errors and replies become outcomes.
+
+        With `deadline` everything on the session must end within so many seconds from now. Raises only
+        SpoolTrouble and SpoolObjectMissing, out of `content`; the message was not sent then, but for
+        recipients beyond the next hop's RCPTMAX it may have been.
         """
+
+    async def reset(self, *, deadline: float | None = None) -> bool:
+        """Ask the next hop by RSET whether it is still there: a channel that was idle may be dead."""
 
     async def close(self) -> None:
         """QUIT if the session still stands, and free the socket; never raises."""

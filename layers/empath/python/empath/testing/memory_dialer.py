@@ -93,12 +93,20 @@ class ScriptedChannel:
     endpoint: Endpoint
     hop: ScriptedHop
     closed: bool = False
+    is_lost: bool = False
 
     @property
     def tls(self) -> str | None:
         return self.hop.tls
 
-    async def transact(self, transaction: Transaction) -> TransactionResult:
+    @property
+    def is_usable(self) -> bool:
+        return not (self.closed or self.is_lost)
+
+    async def reset(self, *, deadline: float | None = None) -> bool:
+        return self.is_usable
+
+    async def transact(self, transaction: Transaction, *, deadline: float | None = None) -> TransactionResult:
         outcomes: Mapping[str, RecipientOutcome] = {
             recipient: self.hop.outcome_for(recipient) for recipient in transaction.recipients
         }
@@ -112,6 +120,7 @@ class ScriptedChannel:
         )
         if ambiguous:
             self.hop.ambiguous -= 1
+            self.is_lost = True
             outcomes = {address: LOST if address in accepted else out for address, out in outcomes.items()}
         return TransactionResult(outcomes, ambiguous=ambiguous)
 

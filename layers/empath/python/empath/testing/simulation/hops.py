@@ -94,7 +94,14 @@ class SimulatedChannel:
     def tls(self) -> str | None:
         return None
 
-    async def transact(self, transaction: Transaction) -> TransactionResult:
+    @property
+    def is_usable(self) -> bool:
+        return False
+
+    async def reset(self, *, deadline: float | None = None) -> bool:
+        return False
+
+    async def transact(self, transaction: Transaction, *, deadline: float | None = None) -> TransactionResult:
         gate, draw = self._hops.gate, self._draw
         outcomes = {address: self._outcome(address) for address in transaction.recipients}
         fate, speed, patience, _ = self._hops.draws.four(f"{self._name} fate")

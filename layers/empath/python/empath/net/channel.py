@@ -1,0 +1,158 @@
+"""ports.Channel over a session: limits of the next hop kept, broken extensions gone around.
+
+A transaction is sent again without an extension only when nobody was accepted and nothing is ambiguous.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+
+from empath.domain.errors import Refusal
+from empath.domain.outcome import RecipientOutcome, Sent, outcome_of_refusal
+from empath.net.extension_memory import ExtensionMemory
+from empath.net.names import to_a_labels
+from empath.net.session import ClientSession
+from empath.net.timeouts import Deadline
+from empath.ports import Transaction, TransactionResult
+from empath.smtp.client import Forward, MailTransaction, OutgoingMail
+from empath.smtp.client.offer import batches, by_domains, domain_of
+
+MAX_TRIES = 4
+"""Of one transaction: as it is, and with one extension after the other left off."""
+
+
+class SmtpChannel:
+    """Channel over one connection at a time. After an outcome by a lost connection it only closes."""
+
+    def __init__(
+        self,
+        session: ClientSession,
+        reopen: Callable[[Deadline], Awaitable[ClientSession]],
+        host: str,
+        memory: ExtensionMemory,
+    ) -> None:
+        """`reopen` connects anew to the same host, with the extensions that `memory` leaves on."""
+        self._session = session
+        self._reopen = reopen
+        self._host = host
+        self._memory = memory
+
+    @property
+    def tls(self) -> str | None:
+        return self._session.tls
+
+    @property
+    def is_usable(self) -> bool:
+        return self._session.stands and self._session.has_room
+
+    async def transact(self, transaction: Transaction, *, deadline: float | None = None) -> TransactionResult:
+        if deadline is not None:
+            self._session.deadline = Deadline(deadline)
+        outcomes: dict[str, RecipientOutcome] = {}
+        ambiguous = False
+        recipients = list(dict.fromkeys(transaction.recipients))
+        for number, batch in enumerate(self._batches(recipients)):
+            try:
+                await self._make_room(batch, is_first=number == 0)
+            except Refusal as refusal:
+                outcomes |= dict.fromkeys(batch, outcome_of_refusal(refusal))
+                continue
+            done = await self._send(transaction, batch)
+            outcomes |= done.outcomes
+            ambiguous = ambiguous or done.is_ambiguous
+        return TransactionResult({address: outcomes[address] for address in recipients}, ambiguous=ambiguous)
+
+    async def reset(self, *, deadline: float | None = None) -> bool:
+        if deadline is not None:
+            self._session.deadline = Deadline(deadline)
+        return await self._session.reset()
+
+    async def close(self) -> None:
+        await self._session.quit()
+
+    def _batches(self, recipients: list[str]) -> list[Sequence[str]]:
+        """The recipients of one transaction each (RCPTMAX), in order."""
+        offer = self._session.offer
+        return [
+            batch
+            for group in by_domains(recipients, offer.max_domains)
+            for batch in batches(group, offer.max_recipients)
+        ]
+
+    async def _make_room(self, batch: Sequence[str], *, is_first: bool) -> None:
+        """Connect anew where the next hop takes no more on this connection; raises refusals."""
+        session = self._session
+        domains = {domain_of(recipient) for recipient in batch}
+        if session.has_room and session.takes_domains(domains) and (is_first or session.stands):
+            return
+        await session.quit()
+        self._session = await self._reopen(session.deadline)
+
+    async def _send(self, transaction: Transaction, batch: Sequence[str]) -> MailTransaction:
+        mail = _mail_of(transaction, batch)
+        done = await self._session.run(mail, transaction)
+        for _ in range(MAX_TRIES - 1):
+            breach = done.breach
+            if breach is None or not self._memory.blames(self._host, breach):
+                break
+            self._memory.leave_off(self._host, breach.keywords)
+            deadline = self._session.deadline
+            if done.is_ambiguous or _is_sent(done) or not deadline.leaves_time_for_a_reply:
+                break
+            self._session.abort()
+            try:
+                self._session = await self._reopen(deadline)
+            except Refusal:
+                break
+            again = await self._session.run(mail, transaction)
+            if _said(again) == _said(done):
+                self._memory.acquit(self._host, breach.keywords)
+            done = again
+        if _is_sent(done):
+            self._memory.prove(self._host, done.used)
+        return done
+
+
+def _is_sent(done: MailTransaction) -> bool:
+    return any(isinstance(outcome, Sent) for outcome in done.outcomes.values())
+
+
+def _said(done: MailTransaction) -> dict[str, tuple[type, int, object]]:
+    """The outcomes without their words."""
+    return {
+        address: (type(outcome), outcome.reply.code, outcome.reason)
+        for address, outcome in done.outcomes.items()
+    }
+
+
+def _mail_of(transaction: Transaction, recipients: Sequence[str]) -> OutgoingMail:
+    return OutgoingMail(
+        reverse_path=transaction.reverse_path,
+        reverse_ascii=_in_ascii(transaction.reverse_path),
+        recipients=[
+            Forward(
+                address,
+                _in_ascii(address),
+                transaction.notify.get(address),
+                transaction.orcpt.get(address),
+            )
+            for address in recipients
+        ],
+        size=transaction.size,
+        eight_bit=transaction.eight_bit,
+        smtputf8=transaction.smtputf8,
+        envid=transaction.envid,
+        ret=transaction.ret,
+    )
+
+
+def _in_ascii(address: str) -> str | None:
+    """The address in ASCII, its domain in A-labels; None when its local part is not ASCII."""
+    if address.isascii():
+        return address
+    local_part, _, domain = address.rpartition("@")
+    try:
+        path = f"{local_part}@{to_a_labels(domain)}"
+    except ValueError:
+        return None
+    return path if path.isascii() else None
