@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import re
-from functools import lru_cache
+from functools import cache
 
 from empath.domain.reply import Reply
 
@@ -70,15 +70,15 @@ NO_VALID_RECIPIENTS = Reply.of(554, "5.5.1", "No valid recipients")
 _UNPRINTABLE = re.compile(r"[^\n\x20-\x7e]")
 
 
-@lru_cache(maxsize=16)
+@cache
 def greeting(hostname: str) -> Reply:
-    return Reply.of(220, None, f"{hostname} ESMTP Empath")
+    return _kept(Reply.of(220, None, f"{hostname} ESMTP Empath"))
 
 
-@lru_cache(maxsize=16)
+@cache
 def helo_ok(hostname: str, lines: tuple[str, ...] = ()) -> Reply:
     """`lines` are the EHLO keywords, one each (RFC 5321 §4.1.1.1)."""
-    return Reply.of(250, None, "\n".join((hostname, *lines)))
+    return _kept(Reply.of(250, None, "\n".join((hostname, *lines))))
 
 
 def chunk_taken(size: int) -> Reply:
@@ -112,7 +112,13 @@ def encode(reply: Reply) -> bytes:
     What is not printable ASCII is replaced and what is too long is cut: a reply never carries
     a line that it was not meant to have.
     """
-    return _CONSTANTS.get(id(reply)) or _encode(reply)
+    return _KEPT.get(id(reply)) or _encode(reply)
+
+
+def _kept(reply: Reply) -> Reply:
+    """Encode a reply once that lives as long as this module, so that its id names no other one."""
+    _KEPT[id(reply)] = _encode(reply)
+    return reply
 
 
 def _encode(reply: Reply) -> bytes:
@@ -128,5 +134,5 @@ def _encode(reply: Reply) -> bytes:
     return "".join(lines).encode("ascii")
 
 
-# The replies above, ready to be sent. They live as long as the module, so an id names one of them for sure.
-_CONSTANTS = {id(known): _encode(known) for known in tuple(globals().values()) if isinstance(known, Reply)}
+# The replies above, ready to be sent.
+_KEPT = {id(known): _encode(known) for known in tuple(globals().values()) if isinstance(known, Reply)}
