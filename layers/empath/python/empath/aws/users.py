@@ -58,7 +58,9 @@ class _Known:
 
 
 class DynamoUsers:
-    def __init__(self, client: DynamoDBClient, table: str, *, clock: Clock, metrics: Metrics) -> None:
+    def __init__(
+        self, client: DynamoDBClient, table: str, *, clock: Clock, metrics: Metrics | None = None
+    ) -> None:
         self._client = client
         self._table = table
         self._clock = clock
@@ -118,7 +120,8 @@ class DynamoUsers:
             key = item["pk"]["S"]
             # Somebody wrote it by hand. Nobody is let in by guesses about what it says.
             logger.warning("an invalid user is nobody's", extra={"item": key, "fault": str(error)})
-            self._metrics.count("invalid_user")
+            if self._metrics is not None:
+                self._metrics.count("invalid_user")
             raise ControlTrouble(f"the control table's item {key} is no user: {error}") from error
 
     async def _items(self, keys: Sequence[Item]) -> list[dict[str, Any]]:

@@ -3,37 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from empath.control import documents, queue_reading, render, sending
 from empath.control.errors import FAILED, BadUsage
 from empath.control.local_commands import local
+from empath.control.options import SETTINGS, AsJson, StateDir, new_console, print_json
 from empath.control.target import DEFAULT_STATE_DIR, find_local, find_target
+from empath.control.user_commands import user
 from empath.domain.records import DeliveryRecord, MessageRecord
 from empath.ports import Listed
-
-SETTINGS: dict[str, Any] = {"no_args_is_help": True, "pretty_exceptions_enable": False}
 
 app = typer.Typer(help="Look after an Empath mail relay.", add_completion=False, **SETTINGS)
 queue = typer.Typer(help="What waits, what failed, and why.", **SETTINGS)
 app.add_typer(queue, name="queue")
+app.add_typer(user, name="user")
 app.add_typer(local, name="local")
-
-StateDir = Annotated[
-    Path,
-    typer.Option(
-        envvar="EMPATH_STATE_DIR", help="Where the local stack keeps its things; else AWS is asked."
-    ),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON (fields: docs/empathctl.md).")]
 
 
 @app.callback()
@@ -71,9 +61,9 @@ def send(
         server = (stack.smtp if stack else None) or sending.DEFAULT_SERVER
     receipt = sending.send(server, reverse_path, recipients, content)
     if as_json:
-        _print_json(documents.receipt_document(receipt, changed))
+        print_json(documents.receipt_document(receipt, changed))
     else:
-        render.show_receipt(_console(), receipt, changed)
+        render.show_receipt(new_console(), receipt, changed)
     if not receipt.is_complete:
         raise typer.Exit(FAILED)
 
@@ -98,9 +88,9 @@ def list_(
     rows, has_more = asyncio.run(read())
     depths = queue_reading.read_depths(target)
     if as_json:
-        _print_json(documents.listing_document(rows, depths, has_more=has_more))
+        print_json(documents.listing_document(rows, depths, has_more=has_more))
     else:
-        render.show_listing(_console(), rows, depths, has_more=has_more, now=datetime.now(UTC))
+        render.show_listing(new_console(), rows, depths, has_more=has_more, now=datetime.now(UTC))
 
 
 @queue.command()
@@ -122,21 +112,9 @@ def view(
     message, deliveries = asyncio.run(read())
     now = datetime.now(UTC)
     if as_json:
-        _print_json(documents.message_document(wanted, message, deliveries, now))
+        print_json(documents.message_document(wanted, message, deliveries, now))
     else:
-        render.show_message(_console(), wanted, message, deliveries, now)
-
-
-def _console() -> Console:
-    # Where nobody looks (a pipe, a file) lines are not cut at 80 columns.
-    console = Console(highlight=False, soft_wrap=True)
-    if not console.is_terminal and "COLUMNS" not in os.environ:
-        console.width = 250
-    return console
-
-
-def _print_json(document: documents.Document) -> None:
-    typer.echo(json.dumps(document, indent=2))
+        render.show_message(new_console(), wanted, message, deliveries, now)
 
 
 def _read(file: Path) -> bytes:

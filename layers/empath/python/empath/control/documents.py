@@ -15,6 +15,7 @@ from empath.control.story import next_of
 from empath.domain.instant import format_instant
 from empath.domain.records import Attempt, DeliveryRecord, MessageRecord, RecipientRecord
 from empath.domain.reply import Reply
+from empath.domain.user import User
 from empath.ports import Listed
 
 Document = dict[str, Any]
@@ -70,6 +71,19 @@ def receipt_document(receipt: Receipt, changed: str | None) -> Document:
         ],
         "size": receipt.size,
         "changed": changed,
+    }
+
+
+def user_document(user: User) -> Document:
+    return {
+        "name": user.name,
+        "domains": list(user.domains),
+        "tenant": user.tenant,
+        "priority": user.priority,
+        "messages_per_hour": user.messages_per_hour,
+        "has_password": user.password_hash is not None,
+        "revoked_at": _instant(user.revoked_at),
+        "created_at": _instant(user.created_at),
     }
 
 

@@ -15,6 +15,7 @@ from empath.control.sending import Receipt
 from empath.control.story import next_of, told_attempt
 from empath.domain.delivery_state import State
 from empath.domain.records import DeliveryRecord, MessageRecord
+from empath.domain.user import User
 from empath.ports import Listed
 
 _STYLES = {
@@ -126,6 +127,43 @@ def show_receipt(console: Console, receipt: Receipt, changed: str | None) -> Non
         console.print(_text(f"{address}: {answer}", style))
     verdict = "accepted" if receipt.final.is_positive else "refused"
     console.print(_text(f"{verdict} by {receipt.server}: {receipt.final}"))
+
+
+def show_users(console: Console, users: Sequence[User], now: datetime) -> None:
+    if not users:
+        console.print("There are no users.")
+        return
+    table = Table("user", "sends from", "tenant", "priority", "an hour", "password", "since", box=None)
+    for user in users:
+        since = f"created {_moment(user.created_at, now)}"
+        if user.revoked_at is not None:
+            since = f"revoked {_moment(user.revoked_at, now)}"
+        table.add_row(
+            _text(user.name),
+            _text(", ".join(user.domains) or "<> only"),
+            _text(user.tenant or ""),
+            user.priority,
+            "default" if user.messages_per_hour is None else str(user.messages_per_hour),
+            "yes" if user.password_hash is not None else "none",
+            Text(since, style="" if user.revoked_at is None else "red"),
+        )
+    console.print(table)
+
+
+def show_user(console: Console, user: User, now: datetime) -> None:
+    console.print(Text.assemble("user ", _text(user.name, "bold")))
+    console.print(_text(f"  sends from  {', '.join(user.domains) or '<> (null reverse-path) only'}"))
+    console.print(_text(f"  tenant      {user.tenant or '-'}"))
+    console.print(f"  priority    {user.priority}")
+    limit = user.messages_per_hour
+    console.print(
+        f"  rate        {'as the deployment grants it' if limit is None else f'{limit} messages an hour'}"
+    )
+    password = "none; known by a client certificate only" if user.password_hash is None else "set"
+    console.print(f"  password    {password}")
+    console.print(f"  created     {_moment(user.created_at, now)}")
+    if user.revoked_at is not None:
+        console.print(_text(f"  revoked     {_moment(user.revoked_at, now)}", "red"))
 
 
 def _state(state: State) -> Text:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from empath.control.errors import ControlError
 
 if TYPE_CHECKING:
-    from empath.ports import Ledger
+    from empath.ports import Ledger, Users
     from empath.ports.queue import QueueName
 
 DEFAULT_STATE_DIR = Path(".empath")
@@ -53,6 +53,17 @@ class Target:
         table = self.output("DeliveriesTable")
         async with AwsSession(None, **self.client_arguments) as session:
             yield DynamoLedger(await session.dynamodb(), table)
+
+    @asynccontextmanager
+    async def users(self) -> AsyncIterator[Users]:
+        """Raises ControlError or ControlTrouble."""
+        from empath.aws.session import AwsSession
+        from empath.aws.users import DynamoUsers
+        from empath.system import SystemClock
+
+        table = self.output("ControlTable")
+        async with AwsSession(None, **self.client_arguments) as session:
+            yield DynamoUsers(await session.dynamodb(), table, clock=SystemClock())
 
     def queue_urls(self) -> dict[tuple[QueueName, bool], str]:
         """URLs by queue and whether it is the dead-letter one; those that the outputs have."""
