@@ -54,13 +54,13 @@ async def test_what_was_added_at_acceptance_is_known_of_a_message_for_its_whole_
     added = Additions(metadata={"campaign": ["spring", None]}, priority="bulk", tenant="shop")
     message_id = await relay.submit("ann@a.test", ["bob@reject.test"], additions=added)
     await relay.work(QueueName.ACCEPTED)
-    for _ in ("resolved", "settled"):
+    for is_settled in (False, True):
         message = await relay.ledger.message(message_id)
         assert message is not None
         assert (message.metadata, message.priority, message.tenant) == (added.metadata, "bulk", "shop")
         assert message.source.client == "127.0.0.1"
+        assert message.is_settled is is_settled
         await relay.run()
-    assert message.is_settled
 
 
 async def test_a_settled_message_leaves_no_raw_object_and_will_be_forgotten(relay: MemoryRelay) -> None:

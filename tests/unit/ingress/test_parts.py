@@ -18,7 +18,6 @@ from empath.domain.network import IPAddress
 from empath.ingress.connections import Connections
 from empath.ingress.content_stream import ContentAborted, ContentStream
 from empath.ingress.deadline import Deadline
-from empath.ingress.hops import HopCounter
 from empath.ingress.pace import Pace
 from empath.ingress.relay_policy import RelayPolicy, client_address
 from empath.ingress.settings import LOOPBACK
@@ -132,26 +131,6 @@ def test_the_protocol_is_named_as_rfc_3848_and_rfc_6531_have_it(
     facts: dict[str, bool], protocol: str
 ) -> None:
     assert protocol_of(**{"esmtp": True, "smtputf8": False} | facts) == protocol
-
-
-# Hops
-
-HEADER = b"Received: 1\r\nSubject: Received: no\r\nRECEIVED: 2\r\n\treceived: folded\r\nreceived:3\r\n\r\n"
-
-
-@pytest.mark.parametrize("size", [1, 2, 3, 7, 10, 11, 12, 1000])
-def test_received_fields_are_counted_wherever_chunks_end(size: int) -> None:
-    content = HEADER + b"Received: in the body\r\n\r\nReceived: too\r\n"
-    counter = HopCounter()
-    for start in range(0, len(content), size):
-        counter.feed(content[start : start + size])
-    assert counter.hops == 3
-
-
-def test_a_message_without_a_header_has_no_hops() -> None:
-    counter = HopCounter()
-    counter.feed(b"\r\nReceived: in the body\r\n")
-    assert counter.hops == 0
 
 
 # Content stream

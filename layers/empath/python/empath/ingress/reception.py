@@ -16,7 +16,7 @@ from empath.domain.errors import Trouble
 from empath.domain.reply import Reply
 from empath.ingress import replies
 from empath.ingress.content_stream import ContentAborted, ContentStream
-from empath.ingress.hops import HopCounter
+from empath.ingress.header_section import DEFAULT_LIMITS, HeaderReader, HeaderSection
 from empath.ingress.services import Services
 from empath.pipeline.accept import Additions, trace_id_of
 
@@ -47,7 +47,7 @@ class Reception:
         self._prepend = prepend
         self._on_done = on_done
         self._stream = ContentStream(on_taken)
-        self._hops = HopCounter()
+        self._header = HeaderReader()
         self._size = 0
         self._task = asyncio.get_running_loop().create_task(self._store())
         services.storing.add(self._task)
@@ -62,16 +62,23 @@ class Reception:
         if self.reply is not None:
             return
         self._size += len(octets)
-        self._hops.feed(octets)
-        if self._hops.hops > self._services.settings.max_hops:
-            self.reply = replies.TOO_MANY_HOPS
-            self.abort("too many hops")
-        else:
-            self._stream.feed(octets)
+        if self._header.section is None:
+            section = self._header.feed(octets)
+            if section is not None and not self._passes(section):
+                return
+        self._stream.feed(octets)
 
     def end(self) -> None:
         """The content is complete."""
-        self._stream.end()
+        if self.reply is None and (self._header.section or self._passes(self._header.end())):
+            self._stream.end()
+
+    def _passes(self, section: HeaderSection) -> bool:
+        refusal = section.refusal(DEFAULT_LIMITS, self._services.settings.max_hops)
+        if refusal is not None:
+            self.reply = refusal
+            self.abort(str(refusal))
+        return refusal is None
 
     def abort(self, why: str) -> None:
         """The content will never be complete; nothing is stored."""
