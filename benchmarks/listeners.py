@@ -23,9 +23,11 @@ from aiosmtpd.smtp import SMTP
 from benchmarks.floor import Floor
 from empath.ingress.listener import serve
 from empath.ingress.settings import IngressSettings
+from empath.ingress.tls import FixedCertificate
 from empath.pipeline.accept import Acceptance
 from empath.ports import OutgoingJob, QueueName
 from empath.system import SystemClock, UlidSource
+from empath.testing.certificates import server_context
 from empath.testing.metrics import CountedMetrics
 
 HOSTNAME = "relay.test"
@@ -76,7 +78,7 @@ async def _empath(tls: ssl.SSLContext | None) -> int:
         max_size=MAX_SIZE,
         max_connections=MANY,
         max_connections_per_client=MANY,
-        tls=tls,
+        tls=FixedCertificate(tls) if tls else None,
     )
     acceptance = Acceptance(NullSpool(), NullQueue())  # type: ignore[arg-type]  # accept needs no more of them
     listener = await serve(settings, acceptance, SystemClock(), UlidSource(), CountedMetrics())
@@ -118,10 +120,10 @@ class Listening:
 
 
 @contextmanager
-def listening(kind: str, loop: str, certificate: tuple[Path, Path] | None = None) -> Iterator[Listening]:
-    """A listener of `kind` on a free port of 127.0.0.1; STARTTLS with `certificate` and its key."""
+def listening(kind: str, loop: str, tls: bool = False) -> Iterator[Listening]:
+    """A listener of `kind` on a free port of 127.0.0.1, which offers STARTTLS if `tls`."""
     ours, its = PROCESSES.Pipe()
-    process = PROCESSES.Process(target=_run, args=(kind, loop, certificate, its), daemon=True)
+    process = PROCESSES.Process(target=_run, args=(kind, loop, tls, its), daemon=True)
     process.start()
     try:
         yield Listening(ours.recv(), ours)
@@ -137,18 +139,14 @@ def raise_open_files() -> int:
     return hard
 
 
-def _run(kind: str, loop: str, certificate: tuple[Path, Path] | None, pipe: Connection) -> None:
+def _run(kind: str, loop: str, tls: bool, pipe: Connection) -> None:
     raise_open_files()
     with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
-        runner.run(_serve(kind, certificate, pipe))
+        runner.run(_serve(kind, tls, pipe))
 
 
-async def _serve(kind: str, certificate: tuple[Path, Path] | None, pipe: Connection) -> None:
-    tls = None
-    if certificate is not None:
-        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        tls.load_cert_chain(*certificate)
-    pipe.send(await KINDS[kind](tls))
+async def _serve(kind: str, tls: bool, pipe: Connection) -> None:
+    pipe.send(await KINDS[kind](server_context(HOSTNAME) if tls else None))
 
     def answer() -> None:
         pipe.recv()
