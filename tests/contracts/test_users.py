@@ -125,6 +125,16 @@ async def test_a_change_of_what_is_no_longer_so_writes_nothing(bench: Bench) -> 
     assert await bench.other().user("ann") == revoked
 
 
+async def test_the_same_write_once_more_is_no_conflict(bench: Bench) -> None:
+    """An answer may be lost and its call repeated; whoever added a user has to be told its password."""
+    revoked = ANN.model_copy(update={"revoked_at": START})
+    for _ in range(2):
+        await bench.port.put_user(ANN)
+    for _ in range(2):
+        await bench.port.put_user(revoked, replacing=ANN)
+    assert await bench.other().user("ann") == revoked
+
+
 async def test_who_is_not_there_cannot_be_changed(bench: Bench) -> None:
     with pytest.raises(UserConflict):
         await bench.port.put_user(ANN, replacing=ANN)

@@ -93,10 +93,12 @@ class DynamoUsers:
             try:
                 await self._client.put_item(TableName=self._table, Item=_item(user), **request)
             except ClientError as error:
-                if code_of(error) == CONDITION_FAILED:
+                if code_of(error) != CONDITION_FAILED:
+                    raise
+                # The SDK repeats a call whose answer was lost: what we wrote ourselves is no conflict.
+                if await self._read(user.name) != user:
                     fault = "is there already" if replacing is None else "was changed by somebody else"
                     raise UserConflict(f"user {user.name} {fault}") from error
-                raise
         self._known.pop(user.name, None)
 
     async def users(self) -> Sequence[User]:

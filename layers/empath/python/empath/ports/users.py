@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from empath.domain.user import User
+if TYPE_CHECKING:  # every function imports the ports, and only the listener has users: 4 ms of a cold start
+    from empath.domain.user import User
 
 
 class Users(Protocol):
@@ -21,7 +22,8 @@ class Users(Protocol):
         """Write a new user; with `replacing`, in place of exactly that record, as it was read.
 
         Raises UserConflict, and writes nothing, when a new user's name is taken, or when the record is
-        gone or another one by now. ValueError when the two have different names.
+        gone or another one by now. Writing the same once more is no conflict. ValueError when the two have
+        different names.
         """
 
     async def users(self) -> Sequence[User]:

@@ -20,7 +20,7 @@ class MemoryUsers:
     async def put_user(self, user: User, *, replacing: User | None = None) -> None:
         if replacing is not None and replacing.name != user.name:
             raise ValueError("a user keeps its name")
-        if self.items.get(user.name) != replacing:
+        if self.items.get(user.name) not in (replacing, user):
             fault = "is there already" if replacing is None else "was changed by somebody else"
             raise UserConflict(f"user {user.name} {fault}")
         self.items[user.name] = user
