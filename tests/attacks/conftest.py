@@ -33,6 +33,7 @@ class Target:
     listener: Listener
     spool: MemorySpool
     queue: MemoryJobQueue
+    clock: ManualClock
 
     def jobs(self) -> list[AcceptedJob]:
         return [decode(AcceptedJob, job.body) for job in self.queue.pending(QueueName.ACCEPTED)]
@@ -70,7 +71,7 @@ async def start() -> AsyncIterator[Start]:
     async with AsyncExitStack() as stack:
 
         async def start(**changes: Any) -> Target:
-            clock, spool = ManualClock(), MemorySpool()
+            clock, spool = ManualClock(auto=True), MemorySpool()
             queue = MemoryJobQueue(clock)
             listener = await serve(
                 replace(SETTINGS, **changes),
@@ -80,7 +81,7 @@ async def start() -> AsyncIterator[Start]:
                 CountedMetrics(),
             )
             stack.push_async_callback(listener.close, 0)
-            return Target(listener, spool, queue)
+            return Target(listener, spool, queue, clock)
 
         yield start
 

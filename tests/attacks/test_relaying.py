@@ -50,6 +50,23 @@ async def test_no_probe_relays(start: Any, name: str) -> None:
     assert target.jobs() == []
 
 
+@pytest.mark.parametrize("name", PROBES)
+async def test_no_probe_relays_through_a_domain_that_is_relayed_to(start: Any, name: str) -> None:
+    """Anybody may send to our domains; a route in the local part would make their host the relay."""
+    target = await start(networks=(), relay_domains=("mx.example",))
+    replies = await target.attack(
+        b"EHLO evil.example\r\nMAIL FROM:<>\r\nRCPT TO:"
+        + PROBES[name]
+        + b"\r\nBDAT 6 LAST\r\nspam\r\nQUIT\r\n"
+    )
+    if name == "our own postmaster":
+        [job] = target.jobs()
+        assert [str(one.mailbox) for one in job.recipients] == ["postmaster@mx.example"]
+    else:
+        assert replies[-3][:3] in {"550", "501", "500"}, name
+        assert target.jobs() == []
+
+
 @pytest.mark.parametrize("name", ["percent hack", "bang path at us", "quoted address at us"])
 async def test_a_trusted_client_gets_the_address_it_wrote_and_no_route_out_of_it(
     target: Any, name: str

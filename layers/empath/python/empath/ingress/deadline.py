@@ -15,12 +15,13 @@ class Deadline:
         self._loop = loop
         self._on_passed = on_passed
         self._at = 0.0
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._fires_at = 0.0  # uvloop's handles for times in the past do not say
 
     def set(self, at: float) -> None:
         """Pass at `at` on the loop's clock."""
         self._at = at
-        if self._timer is None or self._timer.when() > at:
+        if self._timer is None or self._fires_at > at:
             self._arm(at)
 
     def cancel(self) -> None:
@@ -30,7 +31,7 @@ class Deadline:
 
     def _arm(self, at: float) -> None:
         self.cancel()
-        self._timer = self._loop.call_at(at, self._fire)
+        self._timer, self._fires_at = self._loop.call_at(at, self._fire), at
 
     def _fire(self) -> None:
         self._timer = None
