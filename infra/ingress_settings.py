@@ -23,6 +23,16 @@ FARGATE_MEMORY = {
     4096: tuple(range(8192, 30720 + 1, 1024)),
 }
 
+# Limits that the ingress has defaults for; None leaves each as it is.
+LIMITS = (
+    "max_message_size",
+    "max_recipients",
+    "max_connections",
+    "max_connections_per_client",
+    "client_messages_per_hour",
+    "user_messages_per_hour",
+)
+
 # Where a VPC is that exists already; each says nothing without `vpc_id`.
 EXISTING_VPC = ("vpc_zones", "vpc_public_subnets", "vpc_private_subnets", "vpc_route_tables")
 
@@ -52,6 +62,13 @@ class IngressSettings(BaseModel):
     tls_secret: str = Field(
         "", pattern=r"^$|^arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:\d{12}:secret:[\w/+=.@-]+-[A-Za-z0-9]{6}$"
     )
+
+    max_message_size: int | None = Field(None, ge=64 * 1024, le=1024**3)
+    max_recipients: int | None = Field(None, ge=100, le=10_000)
+    max_connections: int | None = Field(None, ge=1, le=100_000)
+    max_connections_per_client: int | None = Field(None, ge=1, le=100_000)
+    client_messages_per_hour: int | None = Field(None, ge=1)
+    user_messages_per_hour: int | None = Field(None, ge=1)
 
     # 0: tasks stand in public subnets, with addresses of their own that nobody may connect to.
     nat_gateways: int = Field(2, ge=0, le=2)
@@ -196,6 +213,11 @@ class IngressSettings(BaseModel):
     def clients(self) -> list[str]:
         """Networks that may open connections."""
         return self.relays_for if self.client_networks is None else listed(self.client_networks)
+
+    @property
+    def limits(self) -> dict[str, int]:
+        """The limits that the deployment sets, by name."""
+        return {name: value for name in LIMITS if (value := getattr(self, name)) is not None}
 
     @property
     def tasks_have_public_addresses(self) -> bool:

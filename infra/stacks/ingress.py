@@ -9,8 +9,11 @@ from infra.constructs.network import Network
 from infra.settings import Settings
 from infra.stacks.storage import Storage
 
+CPU_UNITS = 1024  # of one CPU
+
 STORE = ["s3:PutObject", "s3:AbortMultipartUpload"]
-SEND = ["sqs:SendMessage"]
+# Readiness asks for an attribute when no job has gone out for a while.
+SEND = ["sqs:SendMessage", "sqs:GetQueueAttributes"]
 READ = ["dynamodb:GetItem"]
 COUNT = ["dynamodb:UpdateItem"]
 OPEN = ["secretsmanager:GetSecretValue"]
@@ -54,6 +57,8 @@ class Ingress(cdk.Stack):
             "EMPATH_ACCEPTED_QUEUE_URL": storage.queues.live["accepted"].queue_url,
             "EMPATH_CONTROL_TABLE": storage.ledger.control.table_name,
             "EMPATH_HOSTNAME": settings.hostname,
+            # A process uses one CPU at the most.
+            "EMPATH_PROCESSES": str(max(1, settings.ingress_cpu // CPU_UNITS)),
             "EMPATH_SMTP_HOST": "0.0.0.0",  # noqa: S104 (the security group decides who connects)
             "EMPATH_SMTP_PORT": str(RELAY.container),
             "EMPATH_HEALTH_HOST": "0.0.0.0",  # noqa: S104
@@ -68,6 +73,7 @@ class Ingress(cdk.Stack):
             "EMPATH_TRACING": settings.tracing,
             "POWERTOOLS_SERVICE_NAME": "empath",
             "POWERTOOLS_METRICS_NAMESPACE": "Empath",
+            **{f"EMPATH_{name.upper()}": str(value) for name, value in settings.limits.items()},
         }
         if settings.tls_secret:
             environment |= {

@@ -110,6 +110,8 @@ def submission(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Synthesised
         client_networks="0.0.0.0/0",
         relay_networks="",
         relay_domains="example.com, .example.org",
+        max_connections_per_client=1000,
+        user_messages_per_hour=500,
         nat_gateways=0,
         architecture="x86_64",
     )

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
+from empath.config.ingress import IngressConfig
 from infra.constructs.ingress_service import SHUTDOWN_DELAY_S, SHUTDOWN_GRACE_S
+from infra.ingress_settings import LIMITS
 from tests.infra.conftest import EXISTING_VPC, TLS_SECRET, Synthesised
 
 ANYBODY = "0.0.0.0/0"
@@ -21,6 +23,7 @@ ENVIRONMENT = {
     "EMPATH_HEALTH_PORT",
     "EMPATH_HOSTNAME",
     "EMPATH_LOG_LEVEL",
+    "EMPATH_PROCESSES",
     "EMPATH_PROXY_NETWORKS",
     "EMPATH_RELAY_DOMAINS",
     "EMPATH_RELAY_NETWORKS",
@@ -33,7 +36,13 @@ ENVIRONMENT = {
     "POWERTOOLS_METRICS_NAMESPACE",
     "POWERTOOLS_SERVICE_NAME",
 }
-FOR_TLS = {"EMPATH_SUBMISSION_PORT", "EMPATH_SUBMISSIONS_PORT", "EMPATH_TLS_SECRET"}
+FOR_SUBMISSION = {
+    "EMPATH_MAX_CONNECTIONS_PER_CLIENT",
+    "EMPATH_SUBMISSION_PORT",
+    "EMPATH_SUBMISSIONS_PORT",
+    "EMPATH_TLS_SECRET",
+    "EMPATH_USER_MESSAGES_PER_HOUR",
+}
 
 
 def test_the_local_stack_has_no_ingress_stack(local: Synthesised) -> None:
@@ -184,11 +193,12 @@ def test_a_task_reaches_https_and_nothing_else(profile: str, request: pytest.Fix
 # What the tasks may do.
 
 
-def test_a_task_does_on_aws_only_what_a_250_needs(aws: Synthesised) -> None:
+def test_a_task_does_on_aws_only_what_a_250_and_its_readiness_need(aws: Synthesised) -> None:
     assert _granted(aws, "TaskRoleArn") == {
         "s3:PutObject": "SpoolMessages",
         "s3:AbortMultipartUpload": "SpoolMessages",
         "sqs:SendMessage": "Queuesaccepted",
+        "sqs:GetQueueAttributes": "Queuesaccepted",
         "dynamodb:GetItem": "LedgerControl",
         "dynamodb:UpdateItem": "LedgerControl",
     }
@@ -251,11 +261,33 @@ def test_the_container_is_locked_down(aws: Synthesised) -> None:
     assert "Volumes" not in task
 
 
-@pytest.mark.parametrize(("profile", "extra"), [("aws", set()), ("submission", FOR_TLS)])
+@pytest.mark.parametrize(("profile", "extra"), [("aws", set()), ("submission", FOR_SUBMISSION)])
 def test_the_container_knows_its_surroundings(
     profile: str, extra: set[str], request: pytest.FixtureRequest
 ) -> None:
     assert set(_environment(request.getfixturevalue(profile))) == ENVIRONMENT | extra
+
+
+@pytest.mark.parametrize("profile", ["aws", "submission", "existing"])
+def test_the_ingress_can_start_with_what_it_is_told(profile: str, request: pytest.FixtureRequest) -> None:
+    told = {
+        name: value if isinstance(value, str) else "https://sqs.example/0/name"
+        for name, value in _environment(request.getfixturevalue(profile)).items()
+    }
+    config = IngressConfig.from_environment(told)
+    settings = config.listener()
+    assert settings.port == 2525
+    assert [str(network) for network in settings.proxy_networks] == told["EMPATH_PROXY_NETWORKS"].split(",")
+    known = {str(field.validation_alias) for field in IngressConfig.model_fields.values()}
+    assert {name for name in told if name.startswith("EMPATH_")} <= known
+
+
+def test_limits_are_passed_on_only_where_the_deployment_sets_them(submission: Synthesised) -> None:
+    environment = _environment(submission)
+    assert environment["EMPATH_MAX_CONNECTIONS_PER_CLIENT"] == "1000"
+    assert environment["EMPATH_USER_MESSAGES_PER_HOUR"] == "500"
+    known = {str(field.validation_alias) for field in IngressConfig.model_fields.values()}
+    assert {f"EMPATH_{name.upper()}" for name in LIMITS} <= known
 
 
 def test_the_container_listens_where_the_load_balancer_looks_for_it(submission: Synthesised) -> None:
