@@ -11,21 +11,23 @@ from pathlib import Path
 import pytest
 
 from empath.domain.errors import QueueTrouble, SpoolTrouble
+from empath.domain.user import User
 from empath.ingress import replies
 from empath.ingress.header_section import DEFAULT_LIMITS, HeaderReader
 from empath.ingress.listener import serve
 from empath.ingress.relay_policy import RelayPolicy
-from empath.ingress.settings import LOOPBACK, IngressSettings
+from empath.ingress.settings import LOOPBACK, IngressSettings, PortKind
 from empath.ingress.tls import FixedCertificate
 from empath.pipeline.accept import Acceptance
 from empath.pipeline.jobs import AcceptedJob, decode
 from empath.ports import QueueName
 from empath.smtp import events
-from empath.smtp.extensions import STANDARD, STARTTLS, Offer
+from empath.smtp.extensions import AUTH, STANDARD, STARTTLS, Offer
 from empath.smtp.limits import Limits
+from empath.smtp.replies import AUTH_FAILED
 from empath.smtp.server import ServerSession
 from empath.testing.certificates import server_context
-from empath.testing.clock import ManualClock, SequentialIds
+from empath.testing.clock import START, ManualClock, SequentialIds
 from empath.testing.faults import Faults
 from empath.testing.memory_queue import MemoryJobQueue
 from empath.testing.memory_spool import MemorySpool
@@ -35,6 +37,11 @@ HERE = Path(__file__).parent
 FILES = sorted(HERE.glob("*/*.txt"))
 HOSTNAME = "mx.example"
 CLOSED = "(closed)"
+BOB = User(name="bob", domains=("one.example",), created_at=START)
+
+
+async def knows_bob(user: str, password: str) -> User | None:
+    return BOB if (user, password) == ("bob", "secret") else None
 
 
 @dataclass
@@ -55,8 +62,22 @@ class Dialogue:
     def ingress_settings(self) -> IngressSettings:
         numbers = {name: int(value) for name, value in self.settings.items() if name.startswith("max_")}
         networks = () if self.settings.get("relay") == "no" else LOOPBACK
+        domains = tuple(filter(None, [self.settings.get("relay_domain")]))
         tls = FixedCertificate(server_context(HOSTNAME)) if self.settings.get("tls") == "yes" else None
-        return IngressSettings(port=0, hostname=HOSTNAME, networks=networks, tls=tls, **numbers)  # type: ignore[arg-type]
+        return IngressSettings(
+            port=None if self.port.is_submission else 0,
+            submission_port=0 if self.port.is_submission else None,
+            hostname=HOSTNAME,
+            networks=networks,
+            relay_domains=domains,
+            tls=tls,
+            authenticator=knows_bob if self.settings.get("auth") == "yes" else None,
+            **numbers,  # type: ignore[arg-type]
+        )
+
+    @property
+    def port(self) -> PortKind:
+        return PortKind(self.settings.get("port", "relay"))
 
 
 def _raw(text: str) -> bytes:
@@ -131,7 +152,9 @@ class CoreClient:
             max_errors=self.settings.max_errors,
         )
         extensions = (*STANDARD, STARTTLS) if self.settings.tls else STANDARD
-        self.session = ServerSession(HOSTNAME, Offer(extensions, limits), limits)
+        extensions = (*extensions, AUTH) if self.settings.authenticator else extensions
+        offer, must_authenticate = Offer(extensions, limits), dialogue.port.is_submission
+        self.session = ServerSession(HOSTNAME, offer, limits, must_authenticate=must_authenticate)
         self.pieces = pieces
         self.accepted: list[Accepted] = []
         self.session.greet()
@@ -146,10 +169,16 @@ class CoreClient:
         return [*lines, CLOSED] if self.ended else lines
 
     def handle(self, event: events.Event) -> None:
-        policy = RelayPolicy(self.settings.networks)
+        policy = RelayPolicy(self.settings.networks, self.settings.relay_domains)
         match event:
+            case events.Authenticate():
+                known = (event.user, event.password) == ("bob", "secret")
+                self.session.accept() if known else self.session.refuse(AUTH_FAILED)
+            case events.MailFrom():
+                may = self.session.user is None or BOB.may_send_from(event.reverse_path)
+                self.session.accept() if may else self.session.refuse(replies.NOT_YOUR_ADDRESS)
             case events.RcptTo():
-                trusted = bool(self.settings.networks)
+                trusted = bool(self.settings.networks) or self.session.user is not None
                 refusal = policy.refusal(event.recipient.mailbox, may_relay=trusted)
                 self.session.refuse(refusal) if refusal else self.session.accept()
             case events.MessageBegins():
@@ -163,7 +192,7 @@ class CoreClient:
                 self.end_message()
             case events.SessionEnds():
                 self.ended = True
-            case events.Helo() | events.MailFrom() | events.StartTls():
+            case events.Helo() | events.StartTls():
                 self.session.accept()
 
     def end_message(self) -> None:
@@ -207,7 +236,7 @@ def test_with_the_core(path: Path, pieces: Callable[[bytes], Iterator[bytes]]) -
 
 @asynccontextmanager
 async def listening(dialogue: Dialogue) -> AsyncIterator[tuple[int, MemorySpool, MemoryJobQueue]]:
-    clock, faults, spool = ManualClock(), Faults(), MemorySpool()
+    clock, faults, spool = ManualClock(auto=True), Faults(), MemorySpool()
     queue = MemoryJobQueue(clock)
     if dialogue.settings.get("spool") == "down":
         faults.fail("spool.put", times=None)
@@ -219,7 +248,7 @@ async def listening(dialogue: Dialogue) -> AsyncIterator[tuple[int, MemorySpool,
     settings = dialogue.ingress_settings()
     listener = await serve(settings, acceptance, clock, SequentialIds(), CountedMetrics())
     try:
-        yield listener.port, spool, queue
+        yield listener.ports[dialogue.port], spool, queue
     finally:
         await listener.close(grace=0)
 
