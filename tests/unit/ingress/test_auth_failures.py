@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from empath.ingress.auth_failures import MAX_DELAY, MAX_IN_SESSION, MAX_OF_NETWORK, WINDOW, AuthFailures
+from empath.ingress.auth_failures import (
+    MAX_DELAY,
+    MAX_GUESSES,
+    MAX_IN_SESSION,
+    MAX_OF_NETWORK,
+    WINDOW,
+    AuthFailures,
+)
 from empath.ingress.client_network import client_network
 
 CLIENT = ip_address("192.0.2.1")
@@ -58,6 +65,46 @@ def test_a_device_with_an_old_password_that_tries_each_minute_shuts_nobody_out()
     for minute in range(24 * 60):
         assert not failures.is_shut_out(CLIENT, minute * 60)
         assert failures.failed(CLIENT, in_session=1, now=minute * 60).delay == 1
+
+
+def test_a_device_that_tries_the_same_again_and_again_is_slow_itself_and_shuts_nobody_out() -> None:
+    failures = AuthFailures()
+    for _ in range(100):
+        for in_session in range(1, MAX_IN_SESSION + 1):
+            assert not failures.is_shut_out(CLIENT, 0)
+            penalty = failures.failed(CLIENT, in_session=in_session, now=0, guess="printer\0old")
+            assert penalty.delay == 2 ** (in_session - 1)
+    assert penalty.ends_session
+
+
+def test_guesses_among_what_is_tried_again_count_all_the_same() -> None:
+    failures = AuthFailures()
+    for number in range(MAX_OF_NETWORK - 1):
+        assert not failures.is_shut_out(CLIENT, 0)
+        failures.failed(CLIENT, in_session=1, now=0, guess="printer\0old")
+        failures.failed(CLIENT, in_session=1, now=0, guess=f"ann\0guess {number}")
+    assert failures.is_shut_out(CLIENT, 0)
+
+
+def test_one_password_for_many_names_is_as_many_guesses() -> None:
+    failures = AuthFailures()
+    for number in range(MAX_OF_NETWORK):
+        failures.failed(CLIENT, in_session=1, now=0, guess=f"user{number}\0summer")
+    assert failures.is_shut_out(CLIENT, 0)
+
+
+def test_a_few_guesses_in_turns_are_guesses_once_they_are_more_than_a_device_has() -> None:
+    failures = AuthFailures()
+    for number in range(MAX_OF_NETWORK):
+        failures.failed(CLIENT, in_session=1, now=0, guess=str(number % (MAX_GUESSES + 1)))
+    assert failures.is_shut_out(CLIENT, 0)
+
+
+def test_guesses_made_at_once_are_paid_for_later() -> None:
+    failures = AuthFailures()
+    sessions_of(failures, 200, now=0)
+    assert failures.is_shut_out(CLIENT, 3600)
+    assert not failures.is_shut_out(CLIENT, 6000)
 
 
 @pytest.mark.parametrize(

@@ -100,11 +100,15 @@ async def test_the_right_password_gives_the_user_however_the_name_is_written(ben
     ],
     ids=lambda text: text[:20] or "nothing",
 )
-async def test_whoever_is_not_let_in_costs_one_computation(bench: Bench, name: str, password: str) -> None:
-    for times in (1, 2):
+async def test_whoever_is_not_let_in_costs_one_computation_a_minute(
+    bench: Bench, name: str, password: str
+) -> None:
+    for _ in range(3):
         assert await bench.check(name, password) is None
-        # The second time a revoked user's right password is remembered; that of nobody never is.
-        assert len(bench.computed) == (1 if name == "gone" else times)
+        assert len(bench.computed) == 1
+    bench.now = REMEMBERED_FOR
+    assert await bench.check(name, password) is None
+    assert len(bench.computed) == 2
 
 
 async def test_what_is_computed_for_nobody_costs_what_a_password_costs(bench: Bench) -> None:
@@ -125,11 +129,23 @@ async def test_a_right_password_is_computed_once_a_minute(bench: Bench) -> None:
     assert len(bench.computed) == 2
 
 
-async def test_a_wrong_password_is_computed_each_time_also_after_a_right_one(bench: Bench) -> None:
+async def test_each_wrong_password_is_computed_also_after_a_right_one(bench: Bench) -> None:
     await bench.check("ann", "secret")
-    for _ in range(3):
-        assert await bench.check("ann", "wrong") is None
+    for number in range(3):
+        assert await bench.check("ann", f"wrong {number}") is None
     assert len(bench.computed) == 4
+
+
+async def test_a_wrong_password_that_became_the_right_one_is_right(bench: Bench) -> None:
+    assert await bench.check("ann", "new") is None
+    bench.change(password_hash=a_hash("new"))
+    assert await bench.check("ann", "new") is not None
+
+
+async def test_a_name_that_nobody_had_is_let_in_once_somebody_has_it(bench: Bench) -> None:
+    assert await bench.check("bob", "secret") is None
+    bench.users.items["bob"] = ANN.model_copy(update={"name": "bob"})
+    assert await bench.check("bob", "secret") is not None
 
 
 async def test_who_is_revoked_is_out_at_once(bench: Bench) -> None:
@@ -172,8 +188,14 @@ async def test_what_is_remembered_is_bounded(bench: Bench, monkeypatch: pytest.M
     for number in (3, 2, 1):
         await bench.check(f"u{number}", "secret")
     assert len(bench.computed) == 4
+    for number in range(10):
+        await bench.check("u0", f"wrong {number}")
+    assert len(bench.check._wrong) == 3
+    await bench.check("u1", "secret")  # wrong ones push no right one out
+    assert len(bench.computed) == 14
     await bench.check("u0", "secret")
-    assert len(bench.computed) == 5
+    assert len(bench.computed) == 15
+    assert len(bench.check._right) == 3
 
 
 async def test_no_more_than_a_few_are_computed_at_a_time(bench: Bench) -> None:

@@ -4,7 +4,9 @@ Nothing of a password is logged, kept or told, and a client cannot learn from th
 there is such a user: unknown and revoked ones cost the same work and hear the same 535.
 
 A password costs some 100 ms of CPU (`domain.password`), which is why it is computed off the event loop, two
-at a time and some more in line, and why one that was right is remembered for a minute.
+at a time and some more in line, and why the answer is remembered for a minute: right ones, for clients that
+connect anew for each message are many, and wrong ones, for a device with an old password tries it again and
+again.
 """
 
 from __future__ import annotations
@@ -37,10 +39,10 @@ MAX_WAITING = 100
 """In line for a worker: the last one waits for five seconds or so. Beyond that it is 454 at once."""
 
 REMEMBERED_FOR = 60.0
-"""Seconds that a right password is not computed again: many clients connect anew for each message."""
+"""Seconds that the same question is not computed again."""
 
 MAX_REMEMBERED = 10_000
-"""32 octets and some 150 of Python's own each."""
+"""Right answers, and as many wrong ones, which do not push them out; some 200 octets each."""
 
 
 class TooBusy(Trouble):
@@ -90,7 +92,9 @@ class PasswordCheck:
         self._verify = verify
         # A key that dies with the process: what is remembered is worth nothing to who reads its memory later.
         self._key = os.urandom(32)
+        # Answers by their question, and until when they count.
         self._right: OrderedDict[bytes, float] = OrderedDict()
+        self._wrong: OrderedDict[bytes, float] = OrderedDict()
         self._running: dict[bytes, asyncio.Future[bool]] = {}
         # For users that there are not: a hash that no password is known for, at the usual cost.
         self._nobodys = encode(DEFAULT_COST, os.urandom(SALT_OCTETS), os.urandom(HASH_OCTETS))
@@ -99,7 +103,9 @@ class PasswordCheck:
         user = await self._find(name)
         kept = self._nobodys if user is None or user.password_hash is None else user.password_hash
         mark = self._mark(kept, name, password)
-        is_right = self._is_remembered(mark) or await self._compute(mark, password, kept)
+        is_right = self._remembered(mark)
+        if is_right is None:
+            is_right = await self._compute(mark, password, kept)
         if not is_right or user is None or user.is_revoked:
             return None
         return user
@@ -116,19 +122,17 @@ class PasswordCheck:
             return None
 
     def _mark(self, kept: str, name: str, password: str) -> bytes:
-        # With the hash, so that who has a new password is remembered no more; with the name, so that two
+        # With the hash, so that nothing is remembered of who has a new password; with the name, so that two
         # names that nobody has are two questions, as two names that somebody has are.
         text = f"{kept}\0{name}\0{password}".encode("utf-8", "surrogatepass")
         return hmac.digest(self._key, text, "sha256")
 
-    def _is_remembered(self, mark: bytes) -> bool:
-        until = self._right.get(mark)
-        if until is None:
-            return False
-        if self._monotonic() >= until:
-            del self._right[mark]
-            return False
-        return True
+    def _remembered(self, mark: bytes) -> bool | None:
+        for answers in (self._right, self._wrong):
+            until = answers.get(mark)
+            if until is not None and self._monotonic() < until:
+                return answers is self._right
+        return None
 
     async def _compute(self, mark: bytes, password: str, kept: str) -> bool:
         running = self._running.get(mark)
@@ -149,9 +153,10 @@ class PasswordCheck:
 
     def _computed(self, mark: bytes, done: asyncio.Future[bool]) -> None:
         del self._running[mark]
-        if done.cancelled() or done.exception() is not None or not done.result():
+        if done.cancelled() or done.exception() is not None:
             return
-        self._right[mark] = self._monotonic() + REMEMBERED_FOR
-        self._right.move_to_end(mark)
-        if len(self._right) > MAX_REMEMBERED:
-            self._right.popitem(last=False)
+        answers = self._right if done.result() else self._wrong
+        answers[mark] = self._monotonic() + REMEMBERED_FOR
+        answers.move_to_end(mark)
+        if len(answers) > MAX_REMEMBERED:
+            answers.popitem(last=False)
