@@ -36,8 +36,8 @@ class Reception:
         on_taken: Callable[[], None],
         on_done: Callable[[Reception], None],
     ) -> None:
-        """Begin to store. `on_taken` is called when the spool took all content that waited, `on_done`
-        when `reply` is there."""
+        """Storing begins with the first content. `on_taken` is called when the spool took all that waited,
+        `on_done` when `reply` is there."""
         self.message_id = message_id
         self.reply: Reply | None = None
         self._services = services
@@ -49,9 +49,7 @@ class Reception:
         self._stream = ContentStream(on_taken)
         self._header = HeaderReader()
         self._size = 0
-        self._task = asyncio.get_running_loop().create_task(self._store())
-        services.storing.add(self._task)
-        self._task.add_done_callback(self._finish)
+        self._task: asyncio.Task[None] | None = None
 
     @property
     def waiting_octets(self) -> int:
@@ -59,6 +57,7 @@ class Reception:
 
     def feed(self, octets: bytes) -> None:
         """More content; thrown away once the message is refused."""
+        self._begin()
         if self.reply is not None:
             return
         self._size += len(octets)
@@ -70,6 +69,7 @@ class Reception:
 
     def end(self) -> None:
         """The content is complete."""
+        self._begin()
         if self.reply is None and (self._header.section or self._passes(self._header.end())):
             self._stream.end()
 
@@ -86,11 +86,18 @@ class Reception:
 
     def give_up(self) -> None:
         """The store takes too long; the client is told 451 even if it may come to an end yet."""
-        self._task.cancel()
+        if self._task is not None:
+            self._task.cancel()
 
     @property
     def is_done(self) -> bool:
-        return self._task.done()
+        return self._task is not None and self._task.done()
+
+    def _begin(self) -> None:
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._store())
+            self._services.storing.add(self._task)
+            self._task.add_done_callback(self._finish)
 
     async def _store(self) -> None:
         services, envelope = self._services, self._envelope

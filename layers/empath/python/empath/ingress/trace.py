@@ -51,6 +51,7 @@ def protocol_of(*, esmtp: bool, smtputf8: bool, tls: bool = False, authenticated
     return f"{'UTF8SMTP' if smtputf8 else 'ESMTP'}{'S' if tls else ''}{'A' if authenticated else ''}"
 
 
+@lru_cache(maxsize=1024)
 def address_literal(address: IPAddress) -> str:
     """`[192.0.2.1]` or `[IPv6:2001:db8::1]` (RFC 5321 §4.1.3)."""
     return f"[{address}]" if address.version == 4 else f"[IPv6:{address}]"
@@ -58,7 +59,12 @@ def address_literal(address: IPAddress) -> str:
 
 def format_date(at: datetime) -> str:
     """`date-time` of RFC 5322 §3.3, in UTC."""
-    utc = at.astimezone(UTC)
+    return _date_of_second(int(at.timestamp() // 1))
+
+
+@lru_cache(maxsize=16)
+def _date_of_second(seconds: int) -> str:
+    utc = datetime.fromtimestamp(seconds, UTC)
     return (
         f"{_DAYS[utc.weekday()]}, {utc.day} {_MONTHS[utc.month - 1]} {utc.year:04d}"
         f" {utc.hour:02d}:{utc.minute:02d}:{utc.second:02d} +0000"

@@ -84,7 +84,7 @@ class Acceptance(Stage):
             metadata=added.metadata,
             prepend=added.prepend,
             trace_header=trace_header,
-            **dict(envelope),
+            **vars(envelope),
         )
         await self.queue.send(QueueName.ACCEPTED, [OutgoingJob(body=job.encode(), trace_header=trace_header)])
         return job
