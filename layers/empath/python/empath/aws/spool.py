@@ -10,11 +10,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterable, AsyncIterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from botocore.exceptions import ClientError
 
 from empath.aws.errors import FOREIGN, code_of, http_status_of, trouble
+from empath.aws.part import PIECE, Part, PartBuffer
 from empath.domain.errors import SpoolObjectMissing, SpoolTrouble
 
 if TYPE_CHECKING:
@@ -45,26 +46,22 @@ class S3Spool:
 
     async def put(self, key: str, content: AsyncIterable[bytes]) -> int:
         # Only our own calls are inside `trouble`: what `content` raises is the caller's and passes through.
-        buffer = bytearray()
+        buffer = PartBuffer(PART_SIZE)
         upload: _MultipartUpload | None = None
         size = 0
         try:
             async for chunk in content:
-                buffer += chunk
                 size += len(chunk)
-                while len(buffer) > PART_SIZE:
+                rest = memoryview(chunk)
+                while rest := buffer.take(rest):
                     if upload is None:
                         upload = await _MultipartUpload.begin(self._client, self._bucket, key)
-                    # The part is handed over, not copied: only the little beyond it moves.
-                    part, buffer = buffer, buffer[PART_SIZE:]
-                    del part[PART_SIZE:]
-                    await upload.add(part)
-                    del part
+                    await upload.add(buffer.part())
             if upload is not None:
-                await upload.add(buffer)
+                await upload.add(buffer.part())
             self.completing += 1
             try:
-                await (self._put_object(key, buffer) if upload is None else upload.complete())
+                await (self._put_object(key, buffer.part()) if upload is None else upload.complete())
             finally:
                 self.completing -= 1
         except BaseException:
@@ -95,7 +92,9 @@ class S3Spool:
         with trouble(SpoolTrouble, f"deleting {key}"):
             await self._client.delete_object(Bucket=self._bucket, Key=key)
 
-    async def _put_object(self, key: str, octets: Any) -> None:
+    async def _put_object(self, key: str, part: Part) -> None:
+        # Not worth pieces, and aiohttp copies any bytearray.
+        octets: Any = part if len(part) > PIECE else bytes(part)
         with trouble(SpoolTrouble, f"storing {key}"):
             for pause in (*CONFLICT_PAUSES, None):
                 try:
@@ -126,8 +125,8 @@ class _MultipartUpload:
             answer = await client.create_multipart_upload(Bucket=bucket, Key=key)
         return cls(client, bucket, key, answer["UploadId"])
 
-    async def add(self, octets: Any) -> None:
-        number = len(self._parts) + 1
+    async def add(self, part: Part) -> None:
+        number, octets = len(self._parts) + 1, cast(Any, part)  # the stubs know of bytes and files
         with trouble(SpoolTrouble, self._what):
             answer = await self._client.upload_part(**self._name, PartNumber=number, Body=octets)
         self._parts.append({"PartNumber": number, "ETag": answer["ETag"]})
