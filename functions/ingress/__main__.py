@@ -1,38 +1,27 @@
-"""The ingress as a process: settings from the environment, a listener until SIGTERM or SIGINT."""
+"""The ingress as a process, or several: settings from the environment, mail until SIGTERM or SIGINT."""
 
-import asyncio
 import os
-import signal
 import sys
+from functools import partial
 
 from empath.bootstrap.ingress import open_ingress
 from empath.config.environment import ConfigError
 from empath.config.ingress import IngressConfig
-from empath.ingress.listener import ListenError, serve
-from empath.ingress.process import new_event_loop
+from empath.ingress.listener import ListenError
+from empath.ingress.processes import UNUSABLE, run
+from empath.observe.logging import configure
 
-UNUSABLE = 2
-"""Exit code: starting again with the same settings will not help."""
-
-
-async def run(config: IngressConfig) -> None:
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with open_ingress(config) as parts:
-        listener = await serve(parts.settings, parts.acceptance, parts.clock, parts.ids, parts.metrics)
-        await stop.wait()
-        await listener.close()
+COMMAND = (sys.executable, "-m", "functions.ingress")
 
 
 def main() -> int:
     try:
-        with asyncio.Runner(loop_factory=new_event_loop) as runner:
-            runner.run(run(IngressConfig.from_environment(os.environ)))
+        config = IngressConfig.from_environment(os.environ)
+        configure("ingress", config.log_level)
+        return run(COMMAND, sys.argv[1:], config.process(), config.listener(), partial(open_ingress, config))
     except (ConfigError, ListenError) as error:
         sys.stderr.write(f"empath ingress: {error}\n")
         return UNUSABLE
-    return 0
 
 
 if __name__ == "__main__":

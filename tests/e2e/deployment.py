@@ -179,7 +179,7 @@ class Deployment:
     def raw_objects(self) -> set[str]:
         """The ids of all messages whose raw object is in the spool."""
         pages = self.s3.get_paginator("list_objects_v2").paginate(
-            Bucket=self.running_stack.outputs["SpoolBucket"]
+            Bucket=self.running_stack.outputs["SpoolBucket"], Prefix="messages/"
         )
         return {item["Key"].rpartition("/")[2] for page in pages for item in page.get("Contents", [])}
 

@@ -61,7 +61,9 @@ def test_a_port_in_use_is_one_line_and_the_exit_code_is_2(taken: socket.socket) 
     process = start(**ENVIRONMENT, EMPATH_SMTP_PORT=str(port))
     _, errors = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 2
-    assert errors == f"empath ingress: cannot listen on 127.0.0.1 port {port}: the port is in use\n"
+    assert errors == (
+        f"empath ingress: EMPATH_SMTP_PORT: cannot listen on 127.0.0.1 port {port}: the port is in use\n"
+    )
 
 
 def test_without_an_aws_region_the_start_fails_in_one_line_and_with_exit_code_2() -> None:

@@ -73,6 +73,13 @@ class SqsJobQueue:
                 QueueUrl=_address(self._dead_urls, queue), ReceiptHandle=receipt
             )
 
+    async def probe(self, queue: QueueName) -> None:
+        """Raises QueueTrouble unless the queue answers us (sqs:GetQueueAttributes, and nothing changes)."""
+        with trouble(QueueTrouble, f"asking for queue {queue}"):
+            await self._client.get_queue_attributes(
+                QueueUrl=self._url(queue), AttributeNames=["MaximumMessageSize"]
+            )
+
     def _url(self, queue: QueueName) -> str:
         return _address(self._urls, queue)
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from empath.bootstrap.ports import Ports
@@ -13,13 +14,14 @@ from empath.config.functions import FunctionConfig
 from empath.config.ingress import IngressConfig
 from empath.ingress.authentication import PasswordCheck
 from empath.ingress.certificates import CertificateFiles, CertificateSecret, ServerCertificate
+from empath.ingress.health import Dependency, watched
 from empath.ingress.quotas import MessageQuotas
 from empath.ingress.settings import IngressSettings
 from empath.observe import tracing
 from empath.observe.logging import configure
 from empath.observe.metrics import EmfMetrics
 from empath.pipeline.accept import Acceptance
-from empath.ports import Clock, IdSource, Metrics
+from empath.ports import Clock, IdSource, Metrics, QueueName
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,7 @@ class IngressParts:
     clock: Clock
     ids: IdSource
     metrics: Metrics
+    dependencies: tuple[Dependency, ...]
 
 
 @asynccontextmanager
@@ -64,9 +67,9 @@ async def open_ingress(config: IngressConfig) -> AsyncIterator[IngressParts]:
                 per_user=config.user_messages_per_hour,
             )
             settings = replace(settings, authenticator=check, users=ports.users, quotas=quotas)
-        yield IngressParts(
-            settings, Acceptance(ports.spool, ports.group_commit), ports.clock, ports.ids, metrics
-        )
+        seen = watched(ports.spool, ports.group_commit, partial(ports.group_commit.probe, QueueName.ACCEPTED))
+        acceptance = Acceptance(seen.spool, seen.queue)
+        yield IngressParts(settings, acceptance, ports.clock, ports.ids, metrics, seen.dependencies)
 
 
 async def _open_certificate(config: IngressConfig, ports: Ports) -> ServerCertificate:

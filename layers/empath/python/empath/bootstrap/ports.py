@@ -11,6 +11,7 @@ from empath.config.functions import FunctionConfig
 from empath.system import SystemClock, UlidSource
 
 if TYPE_CHECKING:
+    from empath.aws.group_commit import GroupCommit
     from empath.aws.session import AwsSession
     from empath.aws.spool import S3Spool
     from empath.ports import (
@@ -69,9 +70,9 @@ class Ports:
         return made
 
     @property
-    def group_commit(self) -> JobQueue:
+    def group_commit(self) -> GroupCommit:
         """The queues for a process with many senders at a time; it opens the spool, too."""
-        made: JobQueue = self._get("group_commit")
+        made: GroupCommit = self._get("group_commit")
         return made
 
     @property

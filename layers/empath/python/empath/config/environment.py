@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import os
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
@@ -18,6 +19,9 @@ from empath.domain.errors import AddressSyntaxError
 from empath.domain.errors import ConfigError as ConfigError
 from empath.domain.network import IPNetwork
 from empath.ports.queue import QueueName
+
+
+MAX_PROCESSES = 64
 
 
 def _comma_list(value: Any) -> Any:
@@ -58,6 +62,13 @@ def _port(value: Any) -> Any:
     return None if isinstance(value, str) and value.strip().lower() == "off" else value
 
 
+def _processes(value: Any) -> Any:
+    if not isinstance(value, str) or value.strip().lower() != "auto":
+        return value
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(usable, MAX_PROCESSES)
+
+
 def _json_object(value: Any) -> Any:
     return json.loads(value) if isinstance(value, str) else value
 
@@ -66,6 +77,7 @@ Nameservers = Annotated[tuple[str, ...], BeforeValidator(_comma_list), AfterVali
 RelayDomains = Annotated[tuple[str, ...], BeforeValidator(_comma_list), AfterValidator(_relay_domains)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_comma_list)]
 Port = Annotated[Annotated[int, Field(ge=0, le=65_535)] | None, BeforeValidator(_port)]
+Processes = Annotated[int, Field(ge=1, le=MAX_PROCESSES), BeforeValidator(_processes)]
 Networks = Annotated[tuple[IPNetwork, ...], BeforeValidator(_comma_list)]
 QueueUrls = Annotated[dict[QueueName, str], BeforeValidator(_json_object)]
 LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_upper)]

@@ -14,12 +14,13 @@ from empath.config.environment import (
     Names,
     Networks,
     Port,
+    Processes,
     RelayDomains,
     Url,
     variable,
 )
 from empath.domain.address import HostName
-from empath.ingress.settings import IngressSettings
+from empath.ingress.settings import IngressSettings, ProcessSettings
 
 MIB = 1024 * 1024
 
@@ -68,6 +69,18 @@ class IngressConfig(Environment):
         "EMPATH_TLS_CLIENT_CA", None, "the path of a PEM file with the authorities of client certificates"
     )
 
+    processes: Processes = variable(
+        "EMPATH_PROCESSES", 1, "a number of processes from 1 to 64, or auto: one for each CPU"
+    )
+    health_host: str = variable("EMPATH_HEALTH_HOST", "127.0.0.1", "the address of the health port")
+    health_port: Port = variable("EMPATH_HEALTH_PORT", None, _A_PORT)
+    shutdown_grace: Annotated[float, Field(ge=0, le=600)] = variable(
+        "EMPATH_SHUTDOWN_GRACE", 30, "seconds from 0 to 600 for sessions to end after SIGTERM"
+    )
+    shutdown_delay: Annotated[float, Field(ge=0, le=600)] = variable(
+        "EMPATH_SHUTDOWN_DELAY", 0, "seconds from 0 to 600 between SIGTERM and the end of listening"
+    )
+
     hooks: Names = variable("EMPATH_HOOKS", (), "names of Python modules with hooks, comma between")
 
     max_message_size: Annotated[int, Field(ge=64 * 1024, le=1024 * MIB)] = variable(
@@ -108,6 +121,15 @@ class IngressConfig(Environment):
             max_recipients=self.max_recipients,
             max_connections=self.max_connections,
             max_connections_per_client=self.max_connections_per_client,
+            shutdown_grace=self.shutdown_grace,
+        )
+
+    def process(self) -> ProcessSettings:
+        return ProcessSettings(
+            processes=self.processes,
+            health_host=self.health_host,
+            health_port=self.health_port,
+            shutdown_delay=self.shutdown_delay,
         )
 
     @property

@@ -14,11 +14,12 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
+from time import monotonic
 from typing import Any, Protocol
 
 from empath.domain.errors import Trouble
-from empath.ingress.watches import CallWatch, Time
-from empath.ports import Clock
+from empath.ingress.watches import CallWatch, Time, WatchedQueue, WatchedSpool
+from empath.ports import Clock, JobQueue, Spool
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +31,9 @@ PROBE_EVERY = 5.0
 
 PROBE_TIMEOUT = 3.0
 """Seconds; NLB waits 6 for the whole answer."""
+
+PROBE_KEY = "health/probe"
+"""An empty object beside the messages."""
 
 HEARTBEAT = 1.0
 NOTED_BLOCK = 2.0
@@ -163,6 +167,39 @@ class Dependency:
                 logger.info("%s answers again", self.name)
         finally:
             self._probing = None
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """Spool and queue that are watched, and what their health is known by."""
+
+    spool: Spool
+    queue: JobQueue
+    dependencies: tuple[Dependency, ...]
+
+
+def watched(
+    spool: Spool, queue: JobQueue, ask_queue: Callable[[], Awaitable[object]], time: Time = monotonic
+) -> Watched:
+    """`ask_queue` changes nothing and raises QueueTrouble when the queue does not answer.
+
+    The spool is asked to store an object that is there already, after the first time: a right to write is
+    what is needed, and often the only one there is.
+    """
+    spool_watch, queue_watch = CallWatch(time), CallWatch(time)
+    return Watched(
+        WatchedSpool(spool, spool_watch),
+        WatchedQueue(queue, queue_watch),
+        (
+            Dependency("spool", spool_watch, lambda: spool.put(PROBE_KEY, _nothing()), time),
+            Dependency("queue", queue_watch, ask_queue, time),
+        ),
+    )
+
+
+async def _nothing() -> AsyncIterator[bytes]:
+    return
+    yield
 
 
 class Health:

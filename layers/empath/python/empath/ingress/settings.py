@@ -137,6 +137,19 @@ class IngressSettings:
         return {kind: number for kind, number in numbers.items() if number is not None}
 
 
+@dataclass(frozen=True, slots=True)
+class ProcessSettings:
+    processes: int = 1
+    """That listen on the same ports. With more than one there is a parent besides, to look after them."""
+
+    health_host: str = "127.0.0.1"
+    health_port: int | None = None
+    """0 takes any free one; None opens none."""
+
+    shutdown_delay: float = 0
+    """Seconds between "not ready" and the end of listening."""
+
+
 RECEIVE_BUFFER = 64 * KIB
 """Octets per read, in one buffer that all connections of an event loop share."""
 
