@@ -41,7 +41,7 @@ class Flow:
 
     def resume(self, reason: Pause) -> bool:
         """Whether that was a reason."""
-        if self.paused is Pause.NOTHING or reason not in self.paused:
+        if reason not in self.paused:
             return False
         self.paused &= ~reason
         if not self.paused and not self.transport.is_closing():
