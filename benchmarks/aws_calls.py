@@ -19,6 +19,7 @@ from typing import Any
 
 from moto.server import ThreadedMotoServer
 
+from benchmarks.aws_requests import CREDENTIALS, Requests
 from empath.aws.control import DynamoControl
 from empath.aws.ledger import DynamoLedger
 from empath.aws.queue import SqsJobQueue, received_job
@@ -41,11 +42,6 @@ from empath.testing.relay import INTERNET
 
 BATCH = 10
 CONTENT = b"Subject: counted\r\n\r\n" + b"x" * 4980 + b"\r\n"
-CREDENTIALS: dict[str, Any] = {
-    "aws_access_key_id": "test",
-    "aws_secret_access_key": "test",
-    "region_name": "us-east-1",
-}
 
 
 class Counted:
@@ -53,8 +49,8 @@ class Counted:
 
     def __init__(self, session: AwsSession) -> None:
         self._session = session
-        self.calls: Counter[str] = Counter()
-        self.counting = False
+        self.requests = Requests()
+        self.requests.counting = False
 
     async def open(self) -> None:
         s3, sqs, dynamodb = (
@@ -65,7 +61,7 @@ class Counted:
         self.sqs: Any = sqs
         clients: tuple[Any, ...] = (s3, sqs, dynamodb)
         for client in clients:
-            client.meta.events.register("before-send", self._count)
+            self.requests.watch(client)
         await s3.create_bucket(Bucket="spool")
         self.urls = {name: (await sqs.create_queue(QueueName=name))["QueueUrl"] for name in QueueName}
         for table, keys in (("deliveries", ("pk", "sk")), ("control", ("pk",))):
@@ -94,12 +90,7 @@ class Counted:
             metrics=metrics,
             hostname="relay.test",
         )
-        self.counting = True
-
-    def _count(self, event_name: str, **arguments: Any) -> None:
-        if self.counting:
-            service, operation = event_name.split(".")[1:]
-            self.calls[f"{service} {operation}"] += 1
+        self.requests.counting = True
 
     async def accept(self, number: int, recipients: int) -> str:
         async def content() -> AsyncIterator[bytes]:
@@ -124,15 +115,15 @@ class Counted:
     async def drain(self, name: QueueName) -> None:
         """Work off a queue, a batch at a time."""
         while True:
-            self.counting = False
+            self.requests.counting = False
             answer = await self.sqs.receive_message(
                 QueueUrl=self.urls[name], MaxNumberOfMessages=BATCH, MessageSystemAttributeNames=["All"]
             )
-            self.counting = True
+            self.requests.counting = True
             jobs = [received_job(message) for message in answer.get("Messages", ())]
             if not jobs:
                 return
-            self.calls["sqs ReceiveMessage"] += 1
+            self.requests.calls["sqs ReceiveMessage"] += 1
             failed = await work_through(jobs, self._work_of(name), queue=self.ports.queue, name=name)
             if failed:
                 raise SystemExit(f"{len(failed)} jobs of {name} failed")
@@ -158,9 +149,9 @@ class Counted:
         """What the journal does with the stream's records of these messages' outcomes."""
         journal = Journal.over(self.ports)
         for message_id in message_ids:
-            self.counting = False
+            self.requests.counting = False
             records = await self.ports.ledger.deliveries(message_id)
-            self.counting = True
+            self.requests.counting = True
             await journal.note_all([(None, record) for record in records])
 
 
@@ -172,7 +163,7 @@ async def count(endpoint: str, messages: int, recipients: int) -> Counter[str]:
         await relay.drain(QueueName.ACCEPTED)
         await relay.drain(QueueName.DELIVERY)
         await relay.settle(message_ids)
-        return relay.calls
+        return relay.requests.calls
 
 
 def main() -> int:
