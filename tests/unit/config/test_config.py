@@ -8,7 +8,7 @@ import pytest
 from empath.config.environment import ConfigError
 from empath.config.functions import FunctionConfig
 from empath.config.ingress import IngressConfig
-from empath.ingress.settings import PortKind
+from empath.ingress.settings import PortKind, ProcessSettings
 from empath.ports import QueueName
 
 INGRESS = {
@@ -154,3 +154,37 @@ def test_a_relay_domain_is_a_domain(domains: str) -> None:
 def test_relay_domains_are_told_apart_by_commas() -> None:
     config = IngressConfig.from_environment(INGRESS | {"EMPATH_RELAY_DOMAINS": "one.example, .two.example"})
     assert config.relay_domains == ("one.example", ".two.example")
+
+
+def test_the_process_is_told_its_number_its_health_port_and_how_it_ends() -> None:
+    given = {
+        "EMPATH_PROCESSES": "3",
+        "EMPATH_HEALTH_HOST": "0.0.0.0",
+        "EMPATH_HEALTH_PORT": "8025",
+        "EMPATH_SHUTDOWN_DELAY": "12.5",
+        "EMPATH_SHUTDOWN_GRACE": "90",
+    }
+    config = IngressConfig.from_environment(INGRESS | given)
+    assert config.process() == ProcessSettings(3, "0.0.0.0", 8025, 12.5)
+    assert config.listener().shutdown_grace == 90
+    assert IngressConfig.from_environment(INGRESS).process() == ProcessSettings(1, "127.0.0.1", None, 0)
+
+
+def test_as_many_processes_as_cpus_are_at_least_one() -> None:
+    assert 1 <= IngressConfig.from_environment(INGRESS | {"EMPATH_PROCESSES": "auto"}).processes <= 64
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("EMPATH_PROCESSES", "0"),
+        ("EMPATH_PROCESSES", "65"),
+        ("EMPATH_PROCESSES", "many"),
+        ("EMPATH_HEALTH_PORT", "65536"),
+        ("EMPATH_SHUTDOWN_GRACE", "-1"),
+        ("EMPATH_SHUTDOWN_DELAY", "nan"),
+    ],
+)
+def test_a_process_setting_that_is_wrong_is_named(name: str, value: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^{name} should hold .*; it holds '{value}'$"):
+        IngressConfig.from_environment(INGRESS | {name: value})

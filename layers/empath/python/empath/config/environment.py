@@ -20,7 +20,6 @@ from empath.domain.errors import ConfigError as ConfigError
 from empath.domain.network import IPNetwork
 from empath.ports.queue import QueueName
 
-
 MAX_PROCESSES = 64
 
 
