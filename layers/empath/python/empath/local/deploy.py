@@ -44,7 +44,7 @@ _INPUTS = ("cdk.json", "infra/package-lock.json", "layers/dependencies/lambda.lo
 _INPUT_TREES = ("infra", "functions", "layers/empath/python/empath")
 _NOT_DEPLOYED = ("layers/empath/python/empath/control", "layers/empath/python/empath/local",
                  "layers/empath/python/empath/testing", "layers/empath/python/empath/ingress",
-                 "infra/node_modules")  # fmt: skip
+                 "functions/ingress", "infra/node_modules")  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
