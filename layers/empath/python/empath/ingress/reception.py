@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from datetime import datetime
 
 from empath.domain.envelope import Envelope, Source
 from empath.domain.errors import Trouble
 from empath.domain.reply import Reply
-from empath.ingress import replies
+from empath.domain.user import User
+from empath.ingress import replies, submission
 from empath.ingress.content_stream import ContentAborted, ContentStream
 from empath.ingress.header_section import DEFAULT_LIMITS, HeaderReader, HeaderSection
+from empath.ingress.hooks import Message
+from empath.ingress.hooks_runner import SessionHooks
+from empath.ingress.hooks_verdict import Decision
 from empath.ingress.services import Services
 from empath.pipeline.accept import Additions, trace_id_of
 
@@ -35,6 +39,9 @@ class Reception:
         prepend: str,
         on_taken: Callable[[], None],
         on_done: Callable[[Reception], None],
+        is_submission: bool = False,
+        user: User | None = None,
+        hooks: SessionHooks | None = None,
     ) -> None:
         """Storing begins with the first content. `on_taken` is called when the spool took all that waited,
         `on_done` when `reply` is there."""
@@ -46,6 +53,12 @@ class Reception:
         self._received_at = received_at
         self._prepend = prepend
         self._on_done = on_done
+        self._is_submission = is_submission
+        self._user = user
+        if hooks is None and services.hooks is not None:
+            hooks = SessionHooks(services.hooks, services.metrics, submission=is_submission)
+        self._hooks = hooks if hooks is not None and hooks.has("message") else None
+        self._decision = Decision() if hooks is None else Decision(metadata=hooks.metadata)
         self._stream = ContentStream(on_taken)
         self._header = HeaderReader()
         self._size = 0
@@ -70,15 +83,8 @@ class Reception:
     def end(self) -> None:
         """The content is complete."""
         self._begin()
-        if self.reply is None and (self._header.section or self._passes(self._header.end())):
+        if self.reply is None and (self._header.section is not None or self._passes(self._header.end())):
             self._stream.end()
-
-    def _passes(self, section: HeaderSection) -> bool:
-        refusal = section.refusal(DEFAULT_LIMITS, self._services.settings.max_hops)
-        if refusal is not None:
-            self.reply = refusal
-            self.abort(str(refusal))
-        return refusal is None
 
     def abort(self, why: str) -> None:
         """The content will never be complete; nothing is stored."""
@@ -99,6 +105,49 @@ class Reception:
             self._services.storing.add(self._task)
             self._task.add_done_callback(self._finish)
 
+    def _passes(self, section: HeaderSection) -> bool:
+        refusal = section.refusal(DEFAULT_LIMITS, self._services.settings.max_hops)
+        if refusal is None and self._is_submission:
+            refusal = submission.refusal_of(section)
+        if refusal is not None:
+            self.reply = refusal
+            self.abort(str(refusal))
+        return refusal is None
+
+    async def _content(self, hooks: SessionHooks) -> AsyncIterator[bytes]:
+        """The content, which does not come to its end when a hook refuses it then."""
+        async for octets in self._stream:
+            yield octets
+        message = Message(
+            message_id=self.message_id,
+            received_at=self._received_at,
+            envelope=self._envelope,
+            header_section=self._header.end().octets,
+            size=self._size,
+        )
+        self._decision = await hooks.message(self._source, self._decision.metadata, message)
+        if self._decision.reply is not None:
+            self.reply = self._decision.reply
+            raise ContentAborted(str(self.reply))
+
+    def _additions(self) -> Additions:
+        decision, user = self._decision, self._user
+        fields = decision.fields
+        if self._is_submission:
+            fields += submission.missing_fields(
+                self._header.end(),
+                decision.field_names,
+                message_id=self.message_id,
+                hostname=self._services.settings.hostname,
+                at=self._received_at,
+            )
+        return Additions(
+            prepend=self._prepend + fields,
+            metadata=decision.metadata,
+            priority=decision.priority or (user.priority if user is not None else "normal"),
+            tenant=decision.tenant or (user.tenant if user is not None else None),
+        )
+
     async def _store(self) -> None:
         services, envelope = self._services, self._envelope
         try:
@@ -107,7 +156,7 @@ class Reception:
                 received_at=self._received_at,
                 envelope=envelope,
                 source=self._source,
-                content=self._stream,
+                content=self._stream if self._hooks is None else self._content(self._hooks),
                 additions=self._additions,
             )
         except ContentAborted as aborted:
@@ -123,9 +172,6 @@ class Reception:
             self.reply = replies.queued(self.message_id)
             services.metrics.count("received", len(envelope.recipients))
             self._log(logging.INFO, "message accepted")
-
-    def _additions(self) -> Additions:
-        return Additions(prepend=self._prepend)
 
     def _finish(self, task: asyncio.Task[None]) -> None:
         self._services.storing.discard(task)

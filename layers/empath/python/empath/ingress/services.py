@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from empath.domain.network import IPAddress
 from empath.ingress.auth_failures import AuthFailures
+from empath.ingress.hooks_runner import Hooks
 from empath.ingress.relay_policy import RelayPolicy, is_within
 from empath.ingress.settings import RECEIVE_BUFFER, IngressSettings, PortKind
 from empath.pipeline.accept import Acceptance
@@ -26,6 +27,7 @@ class Services:
     policy: RelayPolicy
     limits: Limits
     offer: Offer
+    hooks: Hooks | None = None
     auth_failures: AuthFailures = field(default_factory=AuthFailures)
     receive_buffer: memoryview = field(default_factory=lambda: memoryview(bytearray(RECEIVE_BUFFER)))
     storing: set[asyncio.Task[None]] = field(default_factory=set)
@@ -50,6 +52,7 @@ class Services:
             policy=RelayPolicy(settings.networks, settings.relay_domains),
             limits=limits,
             offer=Offer(_extensions(settings), limits),
+            hooks=settings.hooks,
         )
 
     def new_session(self, port: PortKind) -> ServerSession:

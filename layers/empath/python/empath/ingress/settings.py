@@ -9,6 +9,7 @@ from enum import Enum
 
 from empath.domain.network import IPNetwork
 from empath.ingress.authentication import Authenticator
+from empath.ingress.hooks_runner import Hooks
 from empath.ingress.quotas import MessageQuotas
 from empath.ingress.tls import Certificate
 from empath.ports import Users
@@ -96,6 +97,9 @@ class IngressSettings:
 
     quotas: MessageQuotas | None = None
     """How many messages clients and users may send; None: as many as they like."""
+
+    hooks: Hooks | None = None
+    """The operator's own code; None: there is none, and it costs nothing."""
 
     max_size: int = 50 * MIB
     max_recipients: int = 1000
