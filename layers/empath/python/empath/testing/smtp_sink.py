@@ -9,10 +9,11 @@
         ... connect to sink.port ...
     assert sink.accepted[0].content == b"Subject: x\r\n\r\n"
 
-Stages: `connect EHLO HELO STARTTLS handshake MAIL RCPT DATA BDAT content message RSET NOOP QUIT`. `BDAT`
-is every chunk, `content` the first block of content that is not its end, `message` the final dot or the
-octets of `BDAT LAST`, `handshake` the moment when TLS would begin. It is built on nothing of this
-project's own SMTP, so that both cannot be wrong in the same way.
+Stages: `connect EHLO HELO STARTTLS handshake MAIL RCPT DATA BDAT content message RSET NOOP QUIT pipelined`.
+`pipelined` is any command that did not wait for the reply to the one before, `BDAT` every chunk, `content`
+the first block of content that is not its end, `message` the final dot or the octets of `BDAT LAST`,
+`handshake` the moment when TLS would begin. It is built on nothing of this project's own SMTP, so that
+both cannot be wrong in the same way.
 """
 
 from __future__ import annotations

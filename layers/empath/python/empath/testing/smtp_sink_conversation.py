@@ -71,6 +71,9 @@ class Conversation:
             self._flight.append(line)
             verb, _, argument = line.partition(" ")
             verb = verb.upper()
+            if self._replies and (act := await self.server.act("pipelined", line, self.session)) is not None:
+                await self._do(act)
+                continue
             handler = None if verb in self.server.unknown else self._handlers.get(verb)
             if handler is None:
                 await self._answer(verb, argument, "502 5.5.1 Command not implemented")

@@ -323,7 +323,9 @@ class MailTransaction:
         """A reply too many (`code`), or no reply: what this flight was told may have meant otherwise."""
         if self._phase is not Phase.OVER or not self._is_sent:
             refusal = verdicts.unreadable(self.waits_for.value)
-            if self._is_complete and (self._accepted or self._is_open):
+            # Of the replies in doubt one may accept the message, unless it was heard and they all refuse.
+            was_heard = self._phase is not Phase.FINAL and (code is None or code >= 400)
+            if self._is_complete and not was_heard:
                 self.is_ambiguous = True
             for address in self._in_this_flight:
                 self.outcomes.pop(address, None)
@@ -340,7 +342,8 @@ class MailTransaction:
         """Nobody is to be had any more: by `reply`, or each by their own."""
         if reply is not None:
             self._settle(verdicts.outcome_of_negative(reply))
-            if reply.is_positive:  # nobody knows what it waits for
+            if reply.is_positive:  # nobody knows what it waits for, or does with what it got
+                self.is_ambiguous = self._is_complete
                 self._advance(Step.BREAK)
                 return
         self._commands.clear()
