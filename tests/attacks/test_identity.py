@@ -106,7 +106,7 @@ async def test_guessing_becomes_slow_and_then_unwelcome(start: Any) -> None:
         waited = []
         while True:
             before = clock.now()
-            answer = await client.say(plain("bob", "guess"))
+            answer = await client.say(plain("bob", f"guess {len(answers)}"))
             answers.append(answer)
             waited.append((clock.now() - before).total_seconds())
             if answer.startswith("421"):

@@ -15,6 +15,7 @@ from empath.config.ingress import IngressConfig
 from empath.ingress.authentication import PasswordCheck
 from empath.ingress.certificates import CertificateFiles, CertificateSecret, ServerCertificate
 from empath.ingress.health import Dependency, watched
+from empath.ingress.hooks_loading import load_hooks
 from empath.ingress.quotas import MessageQuotas
 from empath.ingress.settings import IngressSettings
 from empath.observe import tracing
@@ -39,9 +40,10 @@ async def open_ingress(config: IngressConfig) -> AsyncIterator[IngressParts]:
     """Logging, tracing and the ingress's parts. Until the end counters are written every few seconds and
     the certificate is kept fresh.
 
-    Raises ConfigError that names the variable, and Trouble when the certificate's secret cannot be read.
+    Raises ConfigError that names the variable or the hook, and Trouble when the certificate's secret cannot
+    be read.
     """
-    settings = config.listener()
+    settings = replace(config.listener(), hooks=load_hooks(config.hooks))
     configure("ingress", config.log_level)
     tracing.configure(config.tracing == "on")
     metrics = EmfMetrics("ingress")

@@ -12,6 +12,7 @@ import logging
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Protocol
 
+from empath.domain.address import Mailbox
 from empath.domain.envelope import Source
 from empath.domain.errors import ControlTrouble, InvalidUser
 from empath.domain.reply import Reply
@@ -19,7 +20,9 @@ from empath.domain.user import user_name
 from empath.ingress import replies
 from empath.ingress.authentication import authenticate
 from empath.ingress.flow import Pause
+from empath.ingress.hooks_runner import SessionHooks
 from empath.ingress.peer import Peer
+from empath.ingress.quotas import MessageQuotas
 from empath.ingress.reception import Reception
 from empath.ingress.services import Services
 from empath.ingress.settings import MAX_CONTENT_AHEAD, PortKind
@@ -54,9 +57,11 @@ class Conversation:
     __slots__ = (
         "_decision",
         "_helo",
+        "_hooks",
         "_owner",
         "_port",
         "_reception",
+        "_reverse_path",
         "_services",
         "_session",
         "_wrong_passwords",
@@ -72,7 +77,11 @@ class Conversation:
         self._port = port
         self._owner = owner
         self._helo = _NOT_GREETED
+        self._reverse_path: Mailbox | None = None
         self._reception: Reception | None = None
+        self._hooks: SessionHooks | None = None
+        if services.hooks is not None:
+            self._hooks = SessionHooks(services.hooks, services.metrics, submission=port.is_submission)
         self._wrong_passwords = 0
         self._decision: asyncio.Task[None] | None = None
 
@@ -87,7 +96,16 @@ class Conversation:
 
     def opened(self) -> None:
         """The client is connected; whether it is greeted is decided here."""
-        self._owner.opened(None)
+        hooks = self._hook("connect")
+        if hooks is None:
+            self._owner.opened(None)
+        else:
+            self._decision = asyncio.get_running_loop().create_task(self._ask_whether_to_greet(hooks))
+
+    async def _ask_whether_to_greet(self, hooks: SessionHooks) -> None:
+        refusal = await hooks.connect(self._source())
+        self._decision = None
+        self._owner.opened(refusal)
 
     async def identify(self, name: str | None) -> None:
         """Take the client for the user that its certificate names, if there is one."""
@@ -151,9 +169,17 @@ class Conversation:
             self._answer(reply)
             self._owner.decided()
 
+    def _hook(self, name: str) -> SessionHooks | None:
+        """Whoever is to be asked, too; mostly nobody."""
+        return self._hooks if self._hooks is not None and self._hooks.has(name) else None
+
     def _on_helo(self, event: events.Helo) -> None:
         self._helo = event
-        self._session.accept()
+        hooks = self._hook("helo")
+        if hooks is None:
+            self._session.accept()
+        else:
+            self._decide_later(event, hooks.helo(self._source(), event.name))
 
     def _on_start_tls(self, event: events.StartTls) -> None:
         self._session.accept()
@@ -172,7 +198,10 @@ class Conversation:
         elif reply.is_permanent:
             self._wrong_passwords += 1
             penalty = services.auth_failures.failed(
-                peer.address, in_session=self._wrong_passwords, now=self._now()
+                peer.address,
+                in_session=self._wrong_passwords,
+                now=self._now(),
+                guess=f"{event.user}\0{event.password}",
             )
             logger.warning("authentication failed", extra={"client": peer.text, "user": event.user})
             services.metrics.count("auth_failed")
@@ -190,43 +219,59 @@ class Conversation:
         if user is not None and not user.may_send_from(event.reverse_path):
             self._refuse(replies.NOT_YOUR_ADDRESS)
             return
-        quotas = self._services.settings.quotas
-        if quotas is None or quotas.take_local(client=self.peer.address, user=user):
+        self._reverse_path = event.reverse_path
+        if self._hooks is not None:
+            self._hooks.transaction_begins()
+        quotas, hooks = self._services.settings.quotas, self._hook("mail")
+        is_within = quotas is None or quotas.take_local(client=self.peer.address, user=user)
+        if is_within and hooks is None:
             self._session.accept()
         else:
-            self._decide_later(event, quotas.refusal(client=self.peer.address, user=user))
+            self._decide_later(event, self._mail_refusal(event, None if is_within else quotas, hooks))
+
+    async def _mail_refusal(
+        self, event: events.MailFrom, quotas: MessageQuotas | None, hooks: SessionHooks | None
+    ) -> Reply | None:
+        refusal = None
+        if quotas is not None:
+            refusal = await quotas.refusal(client=self.peer.address, user=self.peer.user)
+        if refusal is None and hooks is not None:
+            refusal = await hooks.mail(self._source(), event.reverse_path)
+        return refusal
 
     def _on_rcpt(self, event: events.RcptTo) -> None:
         peer = self.peer
         refusal = self._services.policy.refusal(
             event.recipient.mailbox, may_relay=peer.is_trusted or peer.user is not None
         )
-        if refusal is None:
+        hooks = self._hook("rcpt")
+        if refusal is not None:
+            self._refuse(refusal)
+        elif hooks is None:
             self._session.accept()
         else:
-            self._refuse(refusal)
+            self._decide_later(event, hooks.rcpt(self._source(), self._reverse_path, event.recipient))
 
     def _refuse(self, reply: Reply) -> None:
         self._log_refusal(reply)
         self._session.refuse(reply)
+
+    def _source(self) -> Source:
+        peer = self.peer
+        user = None if peer.user is None else peer.user.name
+        return Source(client=peer.text, helo=self._helo.name, user=user, tls=peer.tls)
 
     # The message
 
     def _on_message_begins(self, event: events.MessageBegins) -> None:
         services, peer = self._services, self.peer
         message_id, received_at = services.ids.new_id(), services.clock.now()
-        user = peer.user
         self._reception = Reception(
             services,
             message_id=message_id,
             received_at=received_at,
             envelope=event.envelope,
-            source=Source(
-                client=peer.text,
-                helo=self._helo.name,
-                user=None if user is None else user.name,
-                tls=peer.tls,
-            ),
+            source=self._source(),
             prepend=received_field(
                 helo=self._helo.name,
                 protocol=protocol_of(
@@ -243,6 +288,9 @@ class Conversation:
             ),
             on_taken=self._on_content_taken,
             on_done=self._on_reception_done,
+            is_submission=self._port.is_submission,
+            user=peer.user,
+            hooks=self._hooks,
         )
         self._session.accept()
 
