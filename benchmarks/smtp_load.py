@@ -1,14 +1,15 @@
 """Clients that deliver to a listener, as cheaply as clients can be, in a process of their own.
 
-One command at a time: each waits for the reply to the one before, because not every listener that is
-measured offers PIPELINING. They poll their sockets instead of sleeping: on a machine of their own they
-would not be woken up by the listener's process either, and that is half of what its writes cost here.
+One command at a time, unless `pipelined`: each waits for the reply to the one before, because not every
+listener that is measured offers PIPELINING. They poll their sockets instead of sleeping: clients on machines
+of their own are not woken up by the listener's process either, and that would be half of its writes' cost.
 Recipients differ from message to message, as they do in real mail.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain, count
@@ -20,7 +21,11 @@ from benchmarks.listeners import PROCESSES
 
 LINE = b"x" * 70 + b"\r\n"
 HEADER = b"From: <bench@sender.test>\r\nTo: <user@bench.test>\r\nSubject: benchmark\r\n\r\n"
+MAIL = b"MAIL FROM:<bench@sender.test>\r\n"
 _NUMBERS = count()
+
+Step = tuple[bytes, tuple[bytes, ...]]
+"""Octets to be sent, and the codes of the replies to them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +39,9 @@ class Load:
     sessions: int = 20
     reuse: bool = True
     """Whether a session sends all its messages over one connection; else each over a new one."""
+
+    pipelined: bool = False
+    """Whether MAIL, RCPT and DATA go out together (RFC 2920)."""
 
 
 def run(port: int, load: Load) -> None:
@@ -67,26 +75,25 @@ async def _deliver(port: int, load: Load) -> None:
     share = max(load.messages // load.sessions, 1)
     async with asyncio.TaskGroup() as group:
         for _ in range(load.sessions):
-            group.create_task(_session(port, content, share, load.reuse))
+            group.create_task(_session(port, content, share, load))
 
 
-async def _session(port: int, content: bytes, messages: int, reuse: bool) -> None:
-    commands = [
-        [
-            (b"MAIL FROM:<bench@sender.test>\r\n", b"250"),
-            (b"RCPT TO:<user%d@bench.test>\r\n" % next(_NUMBERS), b"250"),
-            (b"DATA\r\n", b"354"),
-            (content, b"250"),
-        ]
-        for _ in range(messages)
-    ]
-    connections = [list(chain(*commands))] if reuse else commands
-    for transactions in connections:
+async def _session(port: int, content: bytes, messages: int, load: Load) -> None:
+    transactions = [_transaction(content, load.pipelined) for _ in range(messages)]
+    connections = [list(chain(*transactions))] if load.reuse else transactions
+    for steps in connections:
         client = _Client(
-            [(b"", b"220"), (b"EHLO client.test\r\n", b"250"), *transactions, (b"QUIT\r\n", b"221")]
+            [(b"", (b"220",)), (b"EHLO client.test\r\n", (b"250",)), *steps, (b"QUIT\r\n", (b"221",))]
         )
         await asyncio.get_running_loop().create_connection(_always(client), "127.0.0.1", port)
         await client.done
+
+
+def _transaction(content: bytes, pipelined: bool) -> list[Step]:
+    recipient = b"RCPT TO:<user%d@bench.test>\r\n" % next(_NUMBERS)
+    if pipelined:
+        return [(MAIL + recipient + b"DATA\r\n", (b"250", b"250", b"354")), (content, (b"250",))]
+    return [(MAIL, (b"250",)), (recipient, (b"250",)), (b"DATA\r\n", (b"354",)), (content, (b"250",))]
 
 
 def _poll(loop: asyncio.AbstractEventLoop) -> None:
@@ -99,31 +106,33 @@ def _always(client: _Client) -> Callable[[], _Client]:
 
 
 class _Client(asyncio.Protocol):
-    def __init__(self, dialogue: Sequence[tuple[bytes, bytes]]) -> None:
+    def __init__(self, steps: Sequence[Step]) -> None:
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._dialogue = iter(dialogue)
-        self._expected = next(self._dialogue)[1]
+        self._steps = iter(steps)
+        self._expected = deque(next(self._steps)[1])
         self._heard = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
-        self._heard += data
-        last = self._heard[self._heard.rfind(b"\n", 0, -1) + 1 :]
-        if not last.endswith(b"\n") or last[3:4] == b"-":
-            return
-        if not last.startswith(self._expected):
-            self._fail(f"expected {self._expected.decode()}, heard {last.decode(errors='replace').strip()}")
-            return
-        self._heard = b""
-        octets, self._expected = next(self._dialogue, (b"", b""))
-        if octets:
-            self._transport.write(octets)
+        *lines, self._heard = (self._heard + data).split(b"\r\n")
+        for line in lines:
+            if line[3:4] == b"-":
+                continue
+            expected = self._expected.popleft()
+            if not line.startswith(expected):
+                self._fail(f"expected {expected.decode()}, heard {line.decode(errors='replace')}")
+                return
+        if not self._expected:
+            octets, codes = next(self._steps, (b"", ()))
+            self._expected.extend(codes)
+            if octets:
+                self._transport.write(octets)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._expected:
-            self._fail(f"the connection ended where {self._expected.decode()} was expected")
+            self._fail(f"the connection ended where {self._expected[0].decode()} was expected")
         elif not self.done.done():
             self.done.set_result(None)
 
