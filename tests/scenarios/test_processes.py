@@ -182,10 +182,10 @@ def eventually(look: Callable[[], T]) -> T:
 def client_in_data(port: int) -> Iterator[tuple[socket.socket, Any]]:
     with socket.create_connection(("127.0.0.1", port), timeout=WITHIN) as client:
         client.sendall(ENVELOPE)
-        replies = client.makefile("rb")
-        while not (line := replies.readline()).startswith(b"354 "):
-            assert line.startswith(b"2"), line
-        yield client, replies
+        with client.makefile("rb") as replies:
+            while not (line := replies.readline()).startswith(b"354 "):
+                assert line.startswith(b"2"), line
+            yield client, replies
 
 
 def send(port: int, content: bytes = b"hi\r\n") -> bytes:
@@ -284,6 +284,15 @@ def test_a_health_port_in_use_is_named_and_the_exit_code_is_2(
     assert ingress.errors() == (
         f"empath ingress: EMPATH_HEALTH_PORT: cannot listen on 127.0.0.1 port {port}: the port is in use\n"
     )
+
+
+def test_a_secret_that_aws_does_not_give_is_one_line_and_the_exit_code_is_1(
+    start: Callable[..., Ingress], aws: Aws
+) -> None:
+    ingress = start(**aws.environment | {"AWS_ENDPOINT_URL": NOBODY, "EMPATH_TLS_SECRET": "certificate"})
+    assert ingress.ended() == 1
+    assert len(ingress.errors().splitlines()) == 1
+    assert ingress.errors().startswith("empath ingress: ")
 
 
 # Several processes

@@ -40,8 +40,11 @@ STEADY = 60.0
 LAST_WORDS = 5.0
 """Seconds beyond delay and grace that processes get to end, before they are killed."""
 
+TRY_AGAIN = 1
+"""The exit code of a process that AWS did not answer when it started."""
+
 UNUSABLE = 2
-"""The exit code of a process whose settings cannot be used."""
+"""The exit code of a process whose settings cannot be used: starting it again will not help."""
 
 
 CANNOT_START = 126
