@@ -73,6 +73,17 @@ class Synthesised:
             if resource["Type"] == kind
         }
 
+    @property
+    def task_policy(self) -> Mapping[str, Any]:
+        """What the tasks of the ingress may do."""
+        (task,) = self.of_ingress("AWS::ECS::TaskDefinition").values()
+        role = {"Ref": task["TaskRoleArn"]["Fn::GetAtt"][0]}
+        (policy,) = (
+            policy for policy in self.of_ingress("AWS::IAM::Policy").values() if role in policy["Roles"]
+        )
+        document: Mapping[str, Any] = policy["PolicyDocument"]
+        return document
+
     def function(self, name: str) -> Mapping[str, Any]:
         """The properties of a function."""
         return next(
