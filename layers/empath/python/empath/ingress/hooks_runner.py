@@ -140,7 +140,7 @@ class Hooks:
             try:
                 outcome = await back
             except asyncio.CancelledError:
-                self._lost += 1
+                self._lost += back.cancelled()  # or it has come back in this very moment
                 raise
             if outcome.error is not None:
                 raise _Raised from outcome.error
