@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import pairwise
 
 from empath.domain.reply import Reply
@@ -39,15 +38,20 @@ DEFAULT_LIMITS = HeaderLimits()
 class HeaderSection:
     """A header section that is whole, or that is known to be too long."""
 
+    __slots__ = ("_is_too_long", "_names", "octets")
+
     def __init__(self, octets: bytes, *, is_too_long: bool = False) -> None:
         self.octets = octets
         """Byte-exact, with the CRLF of the last field; without the empty line."""
         self._is_too_long = is_too_long
+        self._names: list[bytes] | None = None
 
-    @cached_property
+    @property
     def names(self) -> list[bytes]:
         """The name of each field in lower case, in order."""
-        return _NAME.findall(b"\r\n" + self.octets.lower())
+        if self._names is None:
+            self._names = _NAME.findall(b"\r\n" + self.octets.lower())
+        return self._names
 
     def count(self, name: bytes) -> int:
         """How many fields have this name, given in lower case."""
@@ -60,7 +64,11 @@ class HeaderSection:
             return _beyond(552, "5.3.4", f"Header section is longer than {limits.max_octets} octets")
         # Nearly all sections are too short, or too poor in that word, to reach a limit: nothing else is
         # looked at then.
-        if octets.lower().count(_RECEIVED) > max_hops and self.count(_RECEIVED) > max_hops:
+        if (
+            len(octets) // _MIN_HOP > max_hops
+            and octets.lower().count(_RECEIVED) > max_hops
+            and self.count(_RECEIVED) > max_hops
+        ):
             return replies.TOO_MANY_HOPS
         if len(octets) // _MIN_FIELD > limits.max_fields and len(self.names) > limits.max_fields:
             return _beyond(554, "5.6.0", f"More than {limits.max_fields} header fields")
@@ -75,6 +83,8 @@ class HeaderSection:
 
 class HeaderReader:
     """Takes content until its header section is over; of what it is fed later it knows nothing."""
+
+    __slots__ = ("_held", "_looked_at", "_max_octets", "_window", "section")
 
     def __init__(self, max_octets: int = DEFAULT_LIMITS.max_octets) -> None:
         self.section: HeaderSection | None = None
@@ -143,6 +153,7 @@ _FIELD_ENDS = re.compile(rb"\r\n(?![ \t])")
 
 _MIN_FIELD = len(b"a:\r\n")
 _RECEIVED = b"received"
+_MIN_HOP = len(b"received:\r\n")
 
 
 def _beyond(code: int, enhanced: str, text: str) -> Reply:

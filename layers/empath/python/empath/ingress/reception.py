@@ -26,6 +26,8 @@ from empath.pipeline.accept import Additions, trace_id_of
 
 logger = logging.getLogger(__name__)
 
+_UNDECIDED = Decision()
+
 
 class Reception:
     def __init__(
@@ -58,7 +60,7 @@ class Reception:
         if hooks is None and services.hooks is not None:
             hooks = SessionHooks(services.hooks, services.metrics, submission=is_submission)
         self._hooks = hooks if hooks is not None and hooks.has("message") else None
-        self._decision = Decision() if hooks is None else Decision(metadata=hooks.metadata)
+        self._decision = _UNDECIDED if hooks is None else Decision(metadata=hooks.metadata)
         self._stream = ContentStream(on_taken)
         self._header = HeaderReader()
         self._size = 0
