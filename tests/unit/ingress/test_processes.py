@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
+import signal
 import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -13,7 +18,7 @@ from empath.ingress import sockets
 from empath.ingress.child import Place, line_of, reports_of
 from empath.ingress.health import Check, Report
 from empath.ingress.listener import ListenError
-from empath.ingress.processes import HEARD_WITHIN, MAX_PAUSE, Child, Processes, pause_before
+from empath.ingress.processes import HEARD_WITHIN, MAX_PAUSE, Child, Processes, Unusable, pause_before
 from empath.ingress.settings import IngressSettings, PortKind, ProcessSettings
 from empath.testing.clock import ManualClock
 
@@ -125,6 +130,75 @@ def test_a_platform_that_cannot_share_ports_is_told_with_the_setting(monkeypatch
     monkeypatch.delattr(socket, "SO_REUSEPORT")
     with pytest.raises(ConfigError, match=r"^EMPATH_PROCESSES should hold 1 on this platform"):
         Processes(["ingress"], ProcessSettings(processes=2), IngressSettings())
+
+
+# What the parent does
+
+SPEAKER = """
+import json, os, signal, sys, time
+place = json.loads(sys.argv[2])
+check = {"ok": True, "text": "fine", "age": 0}
+report = {"ok": True, "checks": {"spool": check}}
+os.write(place["pipe"], json.dumps({"live": report, "ready": report}).encode() + b"\\n")
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+time.sleep(3600)
+"""
+"""A process that speaks once and is silent for ever."""
+
+
+@asynccontextmanager
+async def running(script: str) -> AsyncIterator[Processes]:
+    """Two processes of `script`, ended as by a signal."""
+    command = [sys.executable, "-c", script]
+    processes = Processes(command, ProcessSettings(processes=2), IngressSettings(port=0, shutdown_grace=5))
+    async with asyncio.timeout(30):
+        work = asyncio.create_task(processes.run())
+        try:
+            yield processes
+        finally:
+            if not work.done():
+                os.kill(os.getpid(), signal.SIGTERM)
+            await work
+
+
+async def pid_of(processes: Processes, number: int, other_than: int = 0) -> int:
+    child = processes._children[number]
+    while not (child.was_ready and child.process is not None and child.process.pid != other_than):
+        await asyncio.sleep(0.01)
+    return child.process.pid
+
+
+async def test_a_process_that_hangs_is_killed_and_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("empath.ingress.processes.REPORT_EVERY", 0.05)
+    async with running(SPEAKER) as processes:
+        before = await pid_of(processes, 1)
+        monkeypatch.setattr("empath.ingress.processes.HUNG", 0.2)
+        assert await pid_of(processes, 1, other_than=before) != before
+        monkeypatch.undo()
+
+
+async def test_a_process_that_does_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("empath.ingress.processes.LAST_WORDS", -4.8)
+    stubborn = SPEAKER.replace("sys.exit(0)", "None")
+    async with running(stubborn) as processes:
+        pids = [await pid_of(processes, number) for number in (0, 1)]
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+async def test_a_process_that_cannot_use_its_settings_ends_all() -> None:
+    with pytest.raises(Unusable):
+        async with running("import sys; sys.exit(2)") as processes:
+            while not processes._stopping.is_set():
+                await asyncio.sleep(0.01)
+
+
+async def test_settings_that_become_unusable_later_do_not_end_those_who_serve() -> None:
+    script = SPEAKER.replace("time.sleep(3600)", "time.sleep(0.2); sys.exit(2)")
+    async with running(script) as processes:
+        before = await pid_of(processes, 0)
+        assert await pid_of(processes, 0, other_than=before) != before
 
 
 # Ports

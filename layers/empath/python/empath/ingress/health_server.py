@@ -17,6 +17,7 @@ from aiohttp.web_protocol import RequestHandler
 from empath.ingress import sockets
 from empath.ingress.health import HasHealth, Report
 from empath.ingress.proxy import SIGNATURE, ProxyFault, ProxyReader
+from empath.ingress.sockets import ListenError
 
 MAX_CONNECTIONS = 64
 CONNECTION_LIFE = 15.0
@@ -48,7 +49,10 @@ async def serving_health(health: HasHealth, host: str, port: int) -> AsyncIterat
         await runner.setup()
         loop = asyncio.get_running_loop()
         for sock in bound:
-            servers.append(await loop.create_server(lambda: _connection(runner), sock=sock))
+            try:
+                servers.append(await loop.create_server(lambda: _connection(runner), sock=sock))
+            except OSError as error:  # somebody else was bound as we were, and is first to listen
+                raise ListenError.of(error, host, port, SETTING) from error
         yield sockets.port_of(bound)
     finally:
         for server in servers:

@@ -18,7 +18,7 @@ from time import monotonic
 
 from empath.domain.errors import ConfigError, EmpathError
 from empath.ingress import sockets
-from empath.ingress.child import Place, reports_of, run_as_child
+from empath.ingress.child import REPORT_EVERY, Place, reports_of, run_as_child
 from empath.ingress.health import Check, Report
 from empath.ingress.health_server import serving_health
 from empath.ingress.process import OpenParts, Stop, new_event_loop, run_alone
@@ -29,6 +29,9 @@ logger = logging.getLogger(__name__)
 
 HEARD_WITHIN = 10.0
 """Seconds without a line of a process after which it counts as dead: ten of its lines."""
+
+HUNG = 30.0
+"""Seconds without a line after which a process that had written some is killed, to be started again."""
 
 FIRST_PAUSE = 0.5
 MAX_PAUSE = 30.0
@@ -112,6 +115,10 @@ class Child:
         self.process = None
         self._changed_at = self._time()
         self._ready = None
+
+    @property
+    def is_hung(self) -> bool:
+        return self._ready is not None and self._time() - self._changed_at > HUNG
 
     def send(self, number: signal.Signals) -> None:
         if self.process is not None:
@@ -242,13 +249,17 @@ class Processes:
             child.started(process)
             if self._stopping.is_set():
                 child.send(signal.SIGTERM)
-            listening = asyncio.create_task(_listen_to(child, reader))
+            looking = [
+                asyncio.create_task(_listen_to(child, reader)),
+                asyncio.create_task(_kill_when_hung(number, child)),
+            ]
             try:
                 return await process.wait()
             finally:
                 child.ended()
-                listening.cancel()
-                await asyncio.gather(listening, return_exceptions=True)
+                for task in looking:
+                    task.cancel()
+                await asyncio.gather(*looking, return_exceptions=True)
         finally:
             transport.close()
 
@@ -296,3 +307,10 @@ async def _listen_to(child: Child, reader: asyncio.StreamReader) -> None:
             child.said(line)
         except (ValueError, KeyError, TypeError):
             logger.exception("a process said what is no report")
+
+
+async def _kill_when_hung(number: int, child: Child) -> None:
+    while not child.is_hung:
+        await asyncio.sleep(REPORT_EVERY)
+    logger.error("process %d was not heard from for %.0f s and is killed", number, HUNG)
+    child.send(signal.SIGKILL)
