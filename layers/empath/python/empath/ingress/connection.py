@@ -41,6 +41,7 @@ class Phase(Enum):
 
 class Connection(asyncio.BufferedProtocol):
     __slots__ = (
+        "_ahead",
         "_connections",
         "_conversation",
         "_deadline",
@@ -69,6 +70,7 @@ class Connection(asyncio.BufferedProtocol):
         self._input_is_over = False
         self._phase = Phase.OPENING
         self._handshake: asyncio.Task[None] | None = None
+        self._ahead = bytearray()
         self._early = b""
 
     # Callbacks of the event loop
@@ -103,9 +105,12 @@ class Connection(asyncio.BufferedProtocol):
             self._read_proxy_header(self._proxy, octets)
             return
         if self._handshake is not None:
-            # The socket itself is not read for us by now, so TLS gave this, one step before it gives the
-            # transport: a client may send its EHLO right behind the end of its handshake.
-            self._early += octets
+            if self._flow.transport.get_protocol() is self:
+                self._ahead += octets  # of the socket still, which uvloop goes on reading after its beginning
+            else:
+                # From TLS, one step before it gives the transport: a client may send its EHLO right behind
+                # the end of its handshake.
+                self._early += octets
             return
         session = self._session
         session.receive(octets)
@@ -267,6 +272,7 @@ class Connection(asyncio.BufferedProtocol):
                 settings.tls.context,
                 handshake_timeout=settings.timeouts.opening,
                 shutdown_timeout=settings.timeouts.linger,
+                ahead=self._ahead if self._phase is Phase.OPENING else None,
             )
         except (OSError, RuntimeError) as error:  # uvloop raises the second for a closed socket
             logger.info("TLS handshake failed: %s", error, extra={"client": peer.text})

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from empath.domain.errors import ConfigError
 from empath.ingress.pem import KeyPair
@@ -58,9 +58,9 @@ def make_context(pair: KeyPair) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
-    # No tickets: mail clients hardly ever come back with one, they are two more messages in each handshake, and
-    # OpenSSL never changes their key (RFC 9325 §3.4). What stays is TLS 1.2's resumption by session id, which
-    # `ssl` cannot turn off: at most 20,480 sessions of 1.1 KiB, forgotten with the context.
+    # No tickets: mail clients hardly ever come back with one, they are two more messages in each handshake,
+    # and OpenSSL never changes their key (RFC 9325 §3.4). What stays is TLS 1.2's resumption by session id,
+    # which `ssl` cannot turn off: at most 20,480 sessions of 1.1 KiB, forgotten with the context.
     context.options |= ssl.OP_NO_TICKET
     context.num_tickets = 0
     try:
@@ -132,20 +132,52 @@ async def shake_hands(
     *,
     handshake_timeout: float,
     shutdown_timeout: float,
+    ahead: bytearray | None = None,
 ) -> asyncio.Transport:
-    """TLS over `transport`, which must not be read meanwhile. Raises OSError (which ssl.SSLError is) when
-    the client cannot or will not; the connection is unusable then."""
-    encrypted = await asyncio.get_running_loop().start_tls(
-        transport,
-        protocol,
-        context,
-        server_side=True,
-        ssl_handshake_timeout=handshake_timeout,
-        ssl_shutdown_timeout=shutdown_timeout,
+    """TLS over `transport`, whose reading is paused.
+
+    `ahead` has the octets of the handshake that `protocol` was given already, and may still be given as long
+    as it is the transport's protocol: uvloop ignores a pause within connection_made. None: there are none,
+    for what came in the clear before has no place in a handshake.
+
+    Raises OSError (which ssl.SSLError is) when the client cannot or will not; the connection is unusable
+    then.
+    """
+    loop = asyncio.get_running_loop()
+    handshake = loop.create_task(
+        loop.start_tls(
+            transport,
+            protocol,
+            context,
+            server_side=True,
+            ssl_handshake_timeout=handshake_timeout,
+            ssl_shutdown_timeout=shutdown_timeout,
+        )
     )
+    try:
+        if ahead is not None:
+            await asyncio.sleep(0)  # the task has changed the protocol and called for reading, which follows
+            loop.call_soon(_hand_over, transport, protocol, ahead)
+        encrypted = await handshake
+    finally:
+        handshake.cancel()
     if encrypted is None:
         raise ConnectionAbortedError("the client left within the handshake")
     return encrypted
+
+
+def _hand_over(transport: asyncio.Transport, before: asyncio.BaseProtocol, octets: bytearray) -> None:
+    """Give TLS what was read before it was there, as if the socket had given it."""
+    tls = cast(asyncio.BufferedProtocol, transport.get_protocol())
+    if tls is before:
+        return  # the handshake did not begin
+    left = memoryview(bytes(octets))
+    while left and not transport.is_closing():
+        buffer = cast(memoryview, tls.get_buffer(len(left)))
+        taken = min(len(buffer), len(left))
+        buffer[:taken] = left[:taken]
+        tls.buffer_updated(taken)
+        left = left[taken:]
 
 
 def describe(transport: asyncio.BaseTransport) -> str | None:
