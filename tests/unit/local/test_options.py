@@ -22,6 +22,11 @@ def test_empty_variables_are_as_good_as_none() -> None:
     assert LocalOptions.from_environment(environ) == LocalOptions()
 
 
+def test_ports_that_nobody_asked_for_are_left_to_the_start() -> None:
+    options = LocalOptions.from_environment({"EMPATH_SUBMISSION_PORT": "3000"}, health_port=3001)
+    assert (options.submission_port, options.submissions_port, options.health_port) == (3000, None, 3001)
+
+
 def test_an_internet_of_ones_own_is_named_by_the_environment() -> None:
     options = LocalOptions.from_environment(
         {
@@ -43,6 +48,8 @@ def test_an_internet_of_ones_own_is_named_by_the_environment() -> None:
         ({"EMPATH_MX_PORT": "-1"}, "EMPATH_MX_PORT is '-1'"),
         ({"EMPATH_DNS_PORT": "2525"}, "EMPATH_DNS_PORT and EMPATH_SMTP_PORT are both 2525"),
         ({"EMPATH_NAMESERVERS": "dns.example.com"}, "'dns.example.com', which is no name server"),
+        ({"EMPATH_SUBMISSIONS_PORT": "0"}, "EMPATH_SUBMISSIONS_PORT is '0'"),
+        ({"EMPATH_HEALTH_PORT": "4566"}, "EMPATH_HEALTH_PORT and EMPATH_AWS_PORT are both 4566"),
         ({"EMPATH_INTERNET_ADDRESS": "localhost"}, "EMPATH_INTERNET_ADDRESS is 'localhost'"),
         ({"AWS_ENDPOINT_URL": "somewhere"}, "AWS_ENDPOINT_URL"),
     ],

@@ -38,6 +38,16 @@ def up(
     aws_port: Annotated[int | None, _port("--aws-port", "AWS (EMPATH_AWS_PORT, 4566).")] = None,
     inbox_port: Annotated[int | None, _port("--inbox-port", "Inbox (EMPATH_INBOX_PORT, 2526).")] = None,
     dns_port: Annotated[int | None, _port("--dns-port", "DNS (EMPATH_DNS_PORT, 2553).")] = None,
+    submission_port: Annotated[
+        int | None, _port("--submission-port", "Submission (EMPATH_SUBMISSION_PORT, 2587 if it is free).")
+    ] = None,
+    submissions_port: Annotated[
+        int | None,
+        _port("--submissions-port", "Submission over TLS (EMPATH_SUBMISSIONS_PORT, 2465 if it is free)."),
+    ] = None,
+    health_port: Annotated[
+        int | None, _port("--health-port", "Health (EMPATH_HEALTH_PORT, 2580 if it is free).")
+    ] = None,
 ) -> None:
     """Start everything and hold it until Ctrl-C."""
     from empath.local.errors import LocalStackError
@@ -57,6 +67,9 @@ def up(
             aws_port=aws_port,
             inbox_port=inbox_port,
             dns_port=dns_port,
+            submission_port=submission_port,
+            submissions_port=submissions_port,
+            health_port=health_port,
         )
     except LocalStackError as error:
         raise BadUsage(error.problem, error.remedy) from None
@@ -139,13 +152,26 @@ def _announce(console: Console, state_dir: Path, running: RunningStack) -> None:
 
 
 def _show(console: Console, state_dir: Path, running: RunningStack) -> None:
+    from empath.local.user import NAME, read_password
+
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True, overflow="ignore")
     table.add_row("SMTP, send mail here", running.smtp)
+    for what, address in (
+        ("submission, STARTTLS", running.submission),
+        ("submission, TLS at once", running.submissions),
+    ):
+        if address:
+            table.add_row(what, address)
+    password = read_password(state_dir)
+    if password is not None:
+        table.add_row("user for submission", f"{NAME}, password {password}")
     table.add_row("inbox, plays the Internet", running.inbox)
     table.add_row("mail that arrived", f"{state_dir / 'inbox'}/<domain>/")
     table.add_row("DNS of that Internet", running.dns)
+    if running.health:
+        table.add_row("health of the ingress", f"http://{running.health}/health/ready")
     table.add_row("AWS", running.endpoint_url)
     table.add_row("logs", str(state_dir))
     console.print(table, crop=False)

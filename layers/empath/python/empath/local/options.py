@@ -22,6 +22,13 @@ PORTS = {
 }
 """Field, environment variable, default."""
 
+PORTS_IF_FREE = {
+    "submission_port": ("EMPATH_SUBMISSION_PORT", 2587),
+    "submissions_port": ("EMPATH_SUBMISSIONS_PORT", 2465),
+    "health_port": ("EMPATH_HEALTH_PORT", 2580),
+}
+"""The same. Where nothing says otherwise and the default is in use, the next free one is taken."""
+
 
 @dataclass(frozen=True, slots=True)
 class LocalOptions:
@@ -32,6 +39,10 @@ class LocalOptions:
     aws_port: int = 4566
     inbox_port: int = 2526
     dns_port: int = 2553
+    submission_port: int | None = None
+    """None: the default, or the next free one; likewise the next two."""
+    submissions_port: int | None = None
+    health_port: int | None = None
     nameservers: str | None = None
     """`host:port,...` that the functions ask instead of the built-in DNS server."""
     internet_address: str = HOST
@@ -52,10 +63,12 @@ class LocalOptions:
         """
         chosen = state_dir or Path(environ.get("EMPATH_STATE_DIR") or DEFAULT_STATE_DIR)
         ports: dict[str, int] = {}
-        for field, (variable, default) in PORTS.items():
+        for field, (variable, default) in (PORTS | PORTS_IF_FREE).items():
             flag = flags.get(field)
             name = f"--{field.replace('_', '-')}" if flag is not None else variable
-            ports[field] = _port(name, flag if flag is not None else environ.get(variable) or default)
+            chosen_port = flag if flag is not None else environ.get(variable)
+            if chosen_port or field in PORTS:
+                ports[field] = _port(name, chosen_port or default)
         mx_port = environ.get("EMPATH_MX_PORT")
         options = cls(
             state_dir=chosen,
@@ -71,8 +84,10 @@ class LocalOptions:
     def require_distinct_ports(self) -> None:
         """Two listeners on one port would fail later, with less to say about it."""
         taken: dict[int, str] = {}
-        for field, (variable, _) in PORTS.items():
+        for field, (variable, _) in (PORTS | PORTS_IF_FREE).items():
             port = getattr(self, field)
+            if port is None:
+                continue
             if port in taken:
                 raise LocalStackError(
                     f"{variable} and {taken[port]} are both {port}", "give each its own port"

@@ -18,15 +18,18 @@ from typing import Any
 
 from empath.aws.control import DynamoControl
 from empath.aws.session import AwsSession
+from empath.aws.users import DynamoUsers
+from empath.local.certificate import LocalCertificate
 from empath.local.deploy import Deployment, StackOutputs, credentials, deploy
 from empath.local.embedded_aws import REGION, EmbeddedAws, Options, embedded_aws
 from empath.local.errors import LocalStackError
 from empath.local.inbox import Inbox
 from empath.local.internet import LocalInternet
 from empath.local.options import HOST, LocalOptions
-from empath.local.ports import require_free
+from empath.local.ports import ingress_ports
 from empath.local.state import RunningStack, forget_state, is_held, lock_file, read_state, write_state
 from empath.local.supervisor import supervised_ingress
+from empath.local.user import provide_user
 from empath.system import SystemClock
 from empath.testing.metrics import CountedMetrics
 
@@ -56,8 +59,7 @@ async def local_stack(options: LocalOptions, tell: Tell) -> AsyncIterator[LocalS
     """
     async with contextlib.AsyncExitStack() as parts:
         parts.enter_context(_alone(options.state_dir))
-        # Now, for whoever else listens there would be taken for the ingress later.
-        require_free(options.smtp_port, "the ingress", "EMPATH_SMTP_PORT")
+        ports = ingress_ports(options)
         ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
         inbox = await parts.enter_async_context(
@@ -93,9 +95,10 @@ async def local_stack(options: LocalOptions, tell: Tell) -> AsyncIterator[LocalS
                 },
             )
         )
-        await _set_policy(
+        await _fill_control_table(
             endpoint_url,
             outputs,
+            options.state_dir,
             mx_port=options.mx_port or inbox.port,
             allowed=[f"{options.internet_address}/32"],
         )
@@ -103,15 +106,20 @@ async def local_stack(options: LocalOptions, tell: Tell) -> AsyncIterator[LocalS
             await aws.checkpoint()
 
         tell("starting the ingress")
+        tls = LocalCertificate.of(options.state_dir.resolve())
+        if tls.provide(SystemClock().now()):
+            tell(f"made a certificate of its own: {tls.certificate}")
         keeper = await parts.enter_async_context(
             supervised_ingress(
-                port=options.smtp_port,
+                ports=(ports.smtp, ports.submission, ports.submissions),
                 environment={
                     **credentials(endpoint_url),
                     **outputs.environment(),
                     "EMPATH_SMTP_HOST": HOST,
-                    "EMPATH_SMTP_PORT": str(options.smtp_port),
                     "EMPATH_HOSTNAME": HOSTNAME,
+                    "EMPATH_TLS_CERTIFICATE": str(tls.certificate),
+                    "EMPATH_TLS_KEY": str(tls.key),
+                    **ports.environment(),
                 },
                 log_file=options.state_dir / "ingress.log",
                 on_restart=lambda code: tell(f"the ingress ended (exit code {code}); it is started again"),
@@ -123,10 +131,13 @@ async def local_stack(options: LocalOptions, tell: Tell) -> AsyncIterator[LocalS
             pid=os.getpid(),
             endpoint_url=endpoint_url,
             region=REGION,
-            smtp=f"{HOST}:{options.smtp_port}",
+            smtp=f"{HOST}:{ports.smtp}",
             inbox=f"{options.internet_address}:{inbox.port}",
             dns=f"{options.internet_address}:{internet.port}",
             outputs=dict(outputs.named),
+            submission=f"{HOST}:{ports.submission}",
+            submissions=f"{HOST}:{ports.submissions}",
+            health=f"{HOST}:{ports.health}",
         )
         write_state(options.state_dir, running)
         parts.callback(forget_state, options.state_dir)
@@ -207,22 +218,24 @@ def _alone(state_dir: Path) -> Iterator[None]:
         yield
 
 
-async def _set_policy(
-    endpoint_url: str, outputs: StackOutputs, *, mx_port: int, allowed: Sequence[str]
+async def _fill_control_table(
+    endpoint_url: str, outputs: StackOutputs, state_dir: Path, *, mx_port: int, allowed: Sequence[str]
 ) -> None:
-    """What makes this an internet of its own: loopback is allowed, next hops are at the inbox's port."""
+    """What makes this an internet of its own: loopback is allowed, next hops are at the inbox's port. And a
+    user to try submission with."""
+    clock = SystemClock()
     async with AwsSession(
         endpoint_url=endpoint_url,
         region_name=REGION,
         aws_access_key_id="test",
         aws_secret_access_key="test",  # noqa: S106 (what every emulator takes)
     ) as session:
-        control = DynamoControl(
-            await session.dynamodb(), outputs.control_table, clock=SystemClock(), metrics=CountedMetrics()
-        )
+        client = await session.dynamodb()
+        control = DynamoControl(client, outputs.control_table, clock=clock, metrics=CountedMetrics())
         await control.set_policy(
             "*", {"allow_addresses": ["127.0.0.0/8", *allowed], "port": mx_port, "retry": QUICK_RETRIES}
         )
+        await provide_user(DynamoUsers(client, outputs.control_table, clock=clock), clock, state_dir)
 
 
 def _watch(task: asyncio.Task[Any], what: str, ended: asyncio.Future[str]) -> None:

@@ -27,6 +27,9 @@ class RunningStack:
     dns: str
     outputs: dict[str, str] = field(default_factory=dict)
     """The outputs of the deployed stacks, by their CloudFormation names."""
+    submission: str = ""
+    submissions: str = ""
+    health: str = ""
 
     def is_alive(self) -> bool:
         """Whether the process that wrote this still runs."""

@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 
 from empath.local.checkout import checkout_root
@@ -26,15 +26,16 @@ USAGE_ERROR = 2
 
 @contextlib.asynccontextmanager
 async def supervised_ingress(
-    *, port: int, environment: Mapping[str, str], log_file: Path, on_restart: Callable[[int], None]
+    *, ports: Sequence[int], environment: Mapping[str, str], log_file: Path, on_restart: Callable[[int], None]
 ) -> AsyncIterator[asyncio.Task[None]]:
-    """A listening ingress for the length of a block; the task fails when it cannot be kept alive.
+    """An ingress that listens on all of `ports` for the length of a block; the task fails when it cannot be
+    kept alive.
 
     Raises LocalStackError with the end of its log when it does not come up.
     """
     child = await _start(environment, log_file)
     try:
-        await _until_listening(child, port, log_file)
+        await _until_listening(child, ports, log_file)
     except BaseException:
         await _stop(child)
         raise
@@ -94,10 +95,10 @@ async def _stop(child: asyncio.subprocess.Process) -> None:
         await child.wait()
 
 
-async def _until_listening(child: asyncio.subprocess.Process, port: int, log_file: Path) -> None:
+async def _until_listening(child: asyncio.subprocess.Process, ports: Sequence[int], log_file: Path) -> None:
     try:
         async with asyncio.timeout(START_WITHIN):
-            while not await is_listening(port):
+            while not all([await is_listening(port) for port in ports]):
                 if child.returncode is not None:
                     raise LocalStackError(
                         f"the ingress ended at once (exit code {child.returncode}):\n{tail(log_file)}",
