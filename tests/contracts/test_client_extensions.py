@@ -5,6 +5,7 @@ Flights are counted at the sink: what came between two times that the client wai
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 
@@ -347,6 +348,38 @@ class TestReuse:
             assert shorts(await channel.transact(transaction())) == SENT
             assert not channel.is_usable
             await channel.close()
+
+    async def test_a_farewell_that_comes_later_is_everybodys_reply(self) -> None:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(b"220 mx.sink.test\r\n")
+            await reader.readline()
+            writer.write(b"250 mx.sink.test\r\n")
+            await reader.readline()
+            writer.write(b"250 2.0.0 Ok\r\n")
+            await asyncio.sleep(0.05)
+            writer.write(b"421 4.4.2 Idle too long\r\n")
+            writer.close()
+
+        async with await asyncio.start_server(serve, "127.0.0.1") as server:
+            port = server.sockets[0].getsockname()[1]
+            channel = await dialer().connect(endpoint(port), deadline=20)
+            assert await channel.reset()
+            async with asyncio.timeout(5):
+                while channel.is_usable:
+                    await asyncio.sleep(0.01)
+            result = await channel.transact(transaction())
+            await channel.close()
+        assert set(shorts(result).values()) == {"deferred 421 next_hop_reply"}
+        assert not result.ambiguous
+
+    async def test_a_closed_channel_connects_to_nobody(self) -> None:
+        async with SmtpSink(extensions=(*ONE_FLIGHT, "LIMITS MAILMAX=1")) as sink:
+            channel = await dialer().connect(endpoint(sink), deadline=20)
+            assert shorts(await channel.transact(transaction())) == SENT
+            await channel.close()
+            late = await channel.transact(transaction())
+        assert set(shorts(late).values()) == {"deferred 451 connection_lost"}
+        assert sink.connections == 1
 
     async def test_content_that_fails_before_anything_was_said_leaves_the_channel_usable(self) -> None:
         async def read() -> AsyncIterator[bytes]:

@@ -15,7 +15,7 @@ from empath.ports import Transaction
 from empath.smtp.client import BLOCK
 from empath.smtp.client.stuffing import DotStuffer
 from empath.testing.certificates import server_context
-from empath.testing.smtp_sink import EXTENSIONS, SmtpSink
+from empath.testing.smtp_sink import DEAF, EXTENSIONS, SmtpSink
 from tests.unit.net.sending import ANN, BOB, dialer, endpoint, send, short, shorts, transaction
 
 CONTENTS = {
@@ -134,6 +134,34 @@ async def test_a_cancelled_transaction_is_never_a_message() -> None:
         await asyncio.sleep(0.05)
     assert not sink.messages
     assert sink.sessions[0].partial
+
+
+@pytest.mark.parametrize("offered", [(), ("PIPELINING", "CHUNKING")])
+async def test_content_is_read_no_faster_than_it_is_taken(offered: tuple[str, ...]) -> None:
+    reads = []
+
+    async def read() -> AsyncIterator[bytes]:
+        for _ in range(16_384):
+            reads.append(1)
+            yield b"x" * 65_534 + b"\r\n"
+
+    async with SmtpSink({"content": DEAF}, extensions=offered) as sink:
+        result = await send(sink, Transaction("a@b.test", [ANN], read, 2**30))
+    assert shorts(result) == {ANN: "deferred 451 timeout"}
+    # What the sockets of both sides hold, and a few blocks: nothing near a gigabyte.
+    assert len(reads) < 300
+
+
+async def test_a_next_hop_that_talks_without_end_is_cut_off_while_content_is_slow() -> None:
+    async def read() -> AsyncIterator[bytes]:
+        for _ in range(20):
+            await asyncio.sleep(0.01)
+            yield b"x\r\n"
+
+    async with SmtpSink({"DATA": b"354 go\r\n" + b"250-x\r\n" * 200_000}) as sink, asyncio.timeout(5):
+        result = await send(sink, Transaction("a@b.test", [ANN], read, 60))
+    assert shorts(result) == {ANN: "deferred 451 protocol_error"}
+    assert not result.ambiguous
 
 
 async def test_content_is_not_read_when_nobody_takes_it() -> None:

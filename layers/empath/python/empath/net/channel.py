@@ -5,6 +5,7 @@ A transaction is sent again without an extension only when nobody was accepted a
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 
 from empath.domain.errors import Refusal
@@ -14,8 +15,10 @@ from empath.net.names import to_a_labels
 from empath.net.session import ClientSession
 from empath.net.timeouts import Deadline
 from empath.ports import Transaction, TransactionResult
-from empath.smtp.client import Forward, MailTransaction, OutgoingMail
+from empath.smtp.client import Breach, Forward, MailTransaction, OutgoingMail
 from empath.smtp.client.offer import batches, by_domains, domain_of
+
+logger = logging.getLogger(__name__)
 
 MAX_TRIES = 4
 """Of one transaction: as it is, and with one extension after the other left off."""
@@ -36,6 +39,7 @@ class SmtpChannel:
         self._reopen = reopen
         self._host = host
         self._memory = memory
+        self._is_closed = False
 
     @property
     def tls(self) -> str | None:
@@ -68,6 +72,7 @@ class SmtpChannel:
         return await self._session.reset()
 
     async def close(self) -> None:
+        self._is_closed = True
         await self._session.quit()
 
     def _batches(self, recipients: list[str]) -> list[Sequence[str]]:
@@ -83,7 +88,8 @@ class SmtpChannel:
         """Connect anew where the next hop takes no more on this connection; raises refusals."""
         session = self._session
         domains = {domain_of(recipient) for recipient in batch}
-        if session.has_room and session.takes_domains(domains) and (is_first or session.stands):
+        is_fit = session.has_room and session.takes_domains(domains) and (is_first or session.stands)
+        if is_fit or self._is_closed:
             return
         await session.quit()
         self._session = await self._reopen(session.deadline)
@@ -95,7 +101,7 @@ class SmtpChannel:
             breach = done.breach
             if breach is None or not self._memory.blames(self._host, breach):
                 break
-            self._memory.leave_off(self._host, breach.keywords)
+            self._leave_off(breach, done)
             deadline = self._session.deadline
             if done.is_ambiguous or _is_sent(done) or not deadline.leaves_time_for_a_reply:
                 break
@@ -111,6 +117,18 @@ class SmtpChannel:
         if _is_sent(done):
             self._memory.prove(self._host, done.used)
         return done
+
+    def _leave_off(self, breach: Breach, done: MailTransaction) -> None:
+        self._memory.leave_off(self._host, breach.keywords)
+        logger.warning(
+            "a next hop does not do what it offers; the extensions are left off for a day",
+            extra={
+                "next_hop": self._host,
+                "extensions": sorted(breach.keywords),
+                "replies": sorted({str(outcome.reply) for outcome in done.outcomes.values()})[:3],
+                "ambiguous": done.is_ambiguous,
+            },
+        )
 
 
 def _is_sent(done: MailTransaction) -> bool:
