@@ -13,7 +13,7 @@ import pytest
 from empath.domain.errors import QueueTrouble, SpoolTrouble
 from empath.domain.user import User
 from empath.ingress import replies
-from empath.ingress.header_section import DEFAULT_LIMITS, HeaderReader
+from empath.ingress.header_section import HeaderReader
 from empath.ingress.listener import serve
 from empath.ingress.relay_policy import RelayPolicy
 from empath.ingress.settings import LOOPBACK, IngressSettings, PortKind
@@ -196,9 +196,10 @@ class CoreClient:
                 self.session.accept()
 
     def end_message(self) -> None:
-        header = HeaderReader()
+        limits = self.settings.header_limits
+        header = HeaderReader(limits.max_octets)
         header.feed(self.content)
-        refusal = header.end().refusal(DEFAULT_LIMITS, self.settings.max_hops)
+        refusal = header.end().refusal(limits, self.settings.max_hops)
         if self.is_down:
             self.session.refuse(replies.TROUBLE)
         elif refusal is not None:

@@ -17,7 +17,7 @@ from empath.domain.reply import Reply
 from empath.domain.user import User
 from empath.ingress import replies, submission
 from empath.ingress.content_stream import ContentAborted, ContentStream
-from empath.ingress.header_section import DEFAULT_LIMITS, HeaderReader, HeaderSection
+from empath.ingress.header_section import HeaderReader, HeaderSection
 from empath.ingress.hooks import Message
 from empath.ingress.hooks_runner import SessionHooks
 from empath.ingress.hooks_verdict import Decision
@@ -57,12 +57,10 @@ class Reception:
         self._on_done = on_done
         self._is_submission = is_submission
         self._user = user
-        if hooks is None and services.hooks is not None:
-            hooks = SessionHooks(services.hooks, services.metrics, submission=is_submission)
         self._hooks = hooks if hooks is not None and hooks.has("message") else None
         self._decision = _UNDECIDED if hooks is None else Decision(metadata=hooks.metadata)
         self._stream = ContentStream(on_taken)
-        self._header = HeaderReader()
+        self._header = HeaderReader(services.settings.header_limits.max_octets)
         self._size = 0
         self._task: asyncio.Task[None] | None = None
 
@@ -108,7 +106,8 @@ class Reception:
             self._task.add_done_callback(self._finish)
 
     def _passes(self, section: HeaderSection) -> bool:
-        refusal = section.refusal(DEFAULT_LIMITS, self._services.settings.max_hops)
+        settings = self._services.settings
+        refusal = section.refusal(settings.header_limits, settings.max_hops)
         if refusal is None and self._is_submission:
             refusal = submission.refusal_of(section)
         if refusal is not None:

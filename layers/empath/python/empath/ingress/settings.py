@@ -9,6 +9,7 @@ from enum import Enum
 
 from empath.domain.network import IPNetwork
 from empath.ingress.authentication import Authenticator
+from empath.ingress.header_section import DEFAULT_LIMITS, HeaderLimits
 from empath.ingress.hooks_runner import Hooks
 from empath.ingress.quotas import MessageQuotas
 from empath.ingress.tls import Certificate
@@ -122,6 +123,8 @@ class IngressSettings:
     max_hops: int = 50
     """`Received` fields in a message that still passes. Postfix's hopcount_limit; RFC 5321 §6.3 says
     "normally at least 100", from days of longer ways: a loop costs its two ends money on each turn."""
+
+    header_limits: HeaderLimits = DEFAULT_LIMITS
 
     reuse_port: bool = False
     """Whether other processes may listen on the same ports (SO_REUSEPORT)."""
