@@ -100,7 +100,8 @@ async def test_no_password_is_asked_for_in_the_clear(start: Any) -> None:
 async def test_guessing_becomes_slow_and_then_unwelcome(start: Any) -> None:
     """RFC 4954 §4: 535, later and later, and 421 for the fifth; then for the whole network."""
     target = await start(tls=TLS, authenticator=knows_bob, networks=())
-    clock, answers = target.clock, []
+    clock = target.clock
+    answers: list[str] = []
     for _ in range(5):
         client = await TlsClient.connect(target.listener.port)
         waited = []
