@@ -131,6 +131,7 @@ PAIR = {"EMPATH_TLS_CERTIFICATE": "both.pem", "EMPATH_TLS_KEY": "both.pem"}
         ({"EMPATH_USER_MESSAGES_PER_HOUR": "9"}, "EMPATH_USER_MESSAGES_PER_HOUR needs EMPATH_CONTROL_TABLE"),
         ({**SECRET, **PAIR}, "EMPATH_TLS_SECRET and EMPATH_TLS_CERTIFICATE or _KEY are both set"),
         ({"EMPATH_TLS_CLIENT_CA": "ca.pem"}, "EMPATH_TLS_CLIENT_CA is of use with a certificate only"),
+        ({"EMPATH_TLS_CLIENT_CA": "ca.pem", **SECRET}, "EMPATH_TLS_CLIENT_CA needs EMPATH_CONTROL_TABLE"),
         ({"EMPATH_SMTP_PORT": "off"}, "EMPATH_SMTP_PORT is off and no other port is set"),
     ],
 )
@@ -188,3 +189,9 @@ def test_as_many_processes_as_cpus_are_at_least_one() -> None:
 def test_a_process_setting_that_is_wrong_is_named(name: str, value: str) -> None:
     with pytest.raises(ConfigError, match=rf"^{name} should hold .*; it holds '{value}'$"):
         IngressConfig.from_environment(INGRESS | {name: value})
+
+
+def test_the_operators_manual_names_every_variable() -> None:
+    manual = (Path(__file__).parents[3] / "docs" / "OPERATIONS.md").read_text("utf-8")
+    variables = {str(field.validation_alias) for field in IngressConfig.model_fields.values()}
+    assert {name for name in variables if f"`{name}`" not in manual} == set()

@@ -107,7 +107,7 @@ class IngressConfig(Environment):
 
         Raises ConfigError where variables do not go together.
         """
-        self._require_all_of_submission()
+        self._require_what_goes_together()
         return IngressSettings(
             host=self.smtp_host,
             port=self.smtp_port,
@@ -136,7 +136,7 @@ class IngressConfig(Environment):
     def has_certificate(self) -> bool:
         return self.tls_secret is not None or self.tls_certificate is not None
 
-    def _require_all_of_submission(self) -> None:
+    def _require_what_goes_together(self) -> None:
         if self.tls_secret is None and (self.tls_certificate is None) != (self.tls_key is None):
             missing = "EMPATH_TLS_CERTIFICATE" if self.tls_certificate is None else "EMPATH_TLS_KEY"
             raise ConfigError(f"{missing} is not set: certificate and key are of use together only")
@@ -148,6 +148,8 @@ class IngressConfig(Environment):
             raise ConfigError("EMPATH_TLS_CLIENT_CA is of use with a certificate only, and there is none")
         if self.smtp_port is None and self.submission_port is None and self.submissions_port is None:
             raise ConfigError("EMPATH_SMTP_PORT is off and no other port is set: nothing to listen on")
+        if self.tls_client_ca is not None and self.control_table is None:
+            raise ConfigError("EMPATH_TLS_CLIENT_CA needs EMPATH_CONTROL_TABLE, where the users are")
         needing = {
             "EMPATH_SUBMISSION_PORT": self.submission_port,
             "EMPATH_SUBMISSIONS_PORT": self.submissions_port,
