@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 CHECKOUT = Path(__file__).parents[2]
 READY = "empath: ready"
+PORTS = ("SMTP", "AWS", "INBOX", "DNS", "SUBMISSION", "SUBMISSIONS", "HEALTH")
 STARTS_WITHIN = 240.0
 STOPS_WITHIN = 10.0
 SENDER = "ann@sender.test"
@@ -74,7 +75,7 @@ class Deployment:
         output = state_dir / "output"
         environment = {
             **os.environ,
-            **{f"EMPATH_{name}_PORT": str(free_port()) for name in ("SMTP", "AWS", "INBOX", "DNS")},
+            **{f"EMPATH_{name}_PORT": str(free_port()) for name in PORTS},
         }
         with output.open("w") as out:
             process = subprocess.Popen(

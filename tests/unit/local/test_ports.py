@@ -10,7 +10,7 @@ import pytest
 from empath.local import ports
 from empath.local.errors import LocalStackError
 from empath.local.options import PORTS_IF_FREE, LocalOptions
-from empath.local.ports import ingress_ports
+from empath.local.ports import ingress_ports, require_ingress_ports
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_ports_that_were_asked_for_are_taken(free: list[int]) -> None:
 def test_a_port_that_was_asked_for_and_is_in_use_is_named(taken: int, free: list[int], variable: str) -> None:
     options = LocalOptions.from_environment({"EMPATH_SMTP_PORT": str(free[0]), variable: str(taken)})
     with pytest.raises(LocalStackError, match=f"port {taken} of .*set {variable} to another port"):
-        ingress_ports(options)
+        require_ingress_ports(options)
 
 
 def test_a_default_that_is_in_use_or_somebody_elses_gives_way_to_the_next(

@@ -31,23 +31,25 @@ class IngressPorts:
         }
 
 
-def ingress_ports(options: LocalOptions) -> IngressPorts:
-    """The ports that were asked for, and free ones for those that nobody asked for.
+def require_ingress_ports(options: LocalOptions) -> None:
+    """Raises LocalStackError for a port of the ingress that was asked for and cannot be listened on."""
+    for field, (variable, _) in {"smtp_port": PORTS["smtp_port"], **PORTS_IF_FREE}.items():
+        port: int | None = getattr(options, field)
+        if port is not None:
+            require_free(port, "the ingress", variable)
 
-    Raises LocalStackError for one that was asked for and cannot be listened on.
+
+def ingress_ports(options: LocalOptions) -> IngressPorts:
+    """The ports that were asked for, and free ones for those that nobody asked for: to be used at once.
+
+    Raises LocalStackError where there is none.
     """
-    # Now, for whoever else listens there would be taken for the ingress later.
-    require_free(options.smtp_port, "the ingress", PORTS["smtp_port"][0])
     asked_for = {field: getattr(options, field) for field in (PORTS | PORTS_IF_FREE)}
     taken = set(asked_for.values())
     chosen: dict[str, int] = {}
     for field, (variable, default) in PORTS_IF_FREE.items():
-        port = asked_for[field]
-        if port is None:
-            port = _free_port(default, taken, variable)
-            taken.add(port)
-        else:
-            require_free(port, "the ingress", variable)
+        port = asked_for[field] or _free_port(default, taken, variable)
+        taken.add(port)
         chosen[field.removesuffix("_port")] = port
     return IngressPorts(smtp=options.smtp_port, **chosen)
 

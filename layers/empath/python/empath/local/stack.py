@@ -26,7 +26,7 @@ from empath.local.errors import LocalStackError
 from empath.local.inbox import Inbox
 from empath.local.internet import LocalInternet
 from empath.local.options import HOST, LocalOptions
-from empath.local.ports import ingress_ports
+from empath.local.ports import ingress_ports, require_ingress_ports
 from empath.local.state import RunningStack, forget_state, is_held, lock_file, read_state, write_state
 from empath.local.supervisor import supervised_ingress
 from empath.local.user import provide_user
@@ -59,7 +59,8 @@ async def local_stack(options: LocalOptions, tell: Tell) -> AsyncIterator[LocalS
     """
     async with contextlib.AsyncExitStack() as parts:
         parts.enter_context(_alone(options.state_dir))
-        ports = ingress_ports(options)
+        # Now, for whoever else listens there would be taken for the ingress later.
+        require_ingress_ports(options)
         ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
         inbox = await parts.enter_async_context(
@@ -109,6 +110,7 @@ async def local_stack(options: LocalOptions, tell: Tell) -> AsyncIterator[LocalS
         tls = LocalCertificate.of(options.state_dir.resolve())
         if tls.provide(SystemClock().now()):
             tell(f"made a certificate of its own: {tls.certificate}")
+        ports = ingress_ports(options)
         keeper = await parts.enter_async_context(
             supervised_ingress(
                 ports=(ports.smtp, ports.submission, ports.submissions),
