@@ -1,4 +1,4 @@
-"""Users hand in mail over TLS, with what the state directory gives them; and the ingress tells of its health."""
+"""Users hand in mail over TLS, with what the state directory gives them; the ingress tells of its health."""
 
 from __future__ import annotations
 
