@@ -184,7 +184,7 @@ class Delivery(Stage):
                     # RFC 5321 §5.1: the next host may answer. Temporary words weigh more than final ones.
                     refusal = _kinder(refusal, met)
                     continue
-                return await self._transact(channel, endpoint, message, recipients)
+                return await self._transact(channel, endpoint, message, record, recipients)
             raise refusal or TransientRefusal(
                 Reply.of(451, "4.4.1", "No time was left to connect to the next hop"), Reason.TIMEOUT
             )
@@ -194,8 +194,14 @@ class Delivery(Stage):
             )
 
     async def _transact(
-        self, channel: Channel, endpoint: Endpoint, message: MessageRecord, recipients: list[str]
+        self,
+        channel: Channel,
+        endpoint: Endpoint,
+        message: MessageRecord,
+        record: DeliveryRecord,
+        recipients: list[str],
     ) -> AttemptResult:
+        known = {address: record.recipients[address] for address in recipients}
         transaction = Transaction(
             reverse_path=str(message.reverse_path) if message.reverse_path else "",
             recipients=recipients,
@@ -203,6 +209,10 @@ class Delivery(Stage):
             size=len(message.prepend.encode()) + message.size,
             eight_bit=message.eight_bit,
             smtputf8=message.smtputf8,
+            notify={address: one.notify for address, one in known.items() if one.notify},
+            orcpt={address: one.orcpt for address, one in known.items() if one.orcpt},
+            envid=message.envid,
+            ret=message.ret,
         )
         try:
             done = await channel.transact(transaction)
