@@ -10,7 +10,6 @@ import asyncio
 import logging
 import os
 import signal
-import socket
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
@@ -179,31 +178,21 @@ class Processes:
         """Until a signal asks for the end. Raises ListenError, and Unusable when a process cannot start."""
         stop = Stop()
         stop.listen()
-        held = {
-            kind: sockets.reserve(self._listener.host, port, sockets.SETTINGS[kind])
-            for kind, port in self._listener.ports.items()
-        }
-        try:
-            async with AsyncExitStack() as stack:
-                host, port = self._settings.health_host, self._settings.health_port
-                if port is not None:
-                    number = await stack.enter_async_context(serving_health(self, host, port))
-                    logger.info("health on %s port %d", host, number)
-                await self._look_after(held, stop)
-        finally:
-            for bound in held.values():
-                sockets.close(bound)
+        async with AsyncExitStack() as stack:
+            ports: dict[PortKind, int] = {}
+            for kind, port in self._listener.ports.items():
+                held = sockets.reserve(self._listener.host, port, sockets.SETTINGS[kind])
+                stack.callback(sockets.close, held)
+                ports[kind] = sockets.port_of(held)
+                where = (self._listener.host, ports[kind], kind.value)
+                logger.info("%d processes share %s port %d for %s", len(self._children), *where)
+            host, health_port = self._settings.health_host, self._settings.health_port
+            if health_port is not None:
+                number = await stack.enter_async_context(serving_health(self, host, health_port))
+                logger.info("health on %s port %d", host, number)
+            await self._look_after(ports, stop)
 
-    async def _look_after(self, held: dict[PortKind, list[socket.socket]], stop: Stop) -> None:
-        ports = {kind: sockets.port_of(bound) for kind, bound in held.items()}
-        for kind, port in ports.items():
-            logger.info(
-                "%d processes share %s port %d for %s",
-                len(self._children),
-                self._listener.host,
-                port,
-                kind.value,
-            )
+    async def _look_after(self, ports: dict[PortKind, int], stop: Stop) -> None:
         keepers = {
             asyncio.create_task(self._keep(number, child, ports))
             for number, child in enumerate(self._children)
