@@ -28,10 +28,10 @@ from empath.domain.reply import Reply
 from empath.ingress.header_section import HeaderSection
 from empath.ingress.trace import format_date
 
-NO_FROM = Reply.of(554, "5.6.0", "The message has no From field (RFC 5322 section 3.6)")
+NO_FROM = Reply.of(554, "5.6.0", "The message has no From field (RFC 5322)")
 
 _AT_MOST_ONE = {
-    name.lower().encode(): Reply.of(554, "5.6.0", f"More than one {name} field (RFC 5322 section 3.6)")
+    name.lower().encode(): Reply.of(554, "5.6.0", f"More than one {name} field (RFC 5322)")
     for name in ("From", "Date", "Message-ID")
 }
 
