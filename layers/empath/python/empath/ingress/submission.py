@@ -7,11 +7,12 @@ What is added goes in front of the content, like all trace information; the cont
 - `Date` and `Message-ID`, where there are none (RFC 6409 §8.2, §8.3). One that is there stays, well-formed or
   not: a signature may cover it (RFC 6409 §8).
 
-What is refused, since nothing may be forwarded that does not conform to RFC 5322 (RFC 6409 §8). For "syntactic
-problems in the data" the reply code is 554 (RFC 6409 §6.3); the nearest enhanced code is 5.6.0, other media error.
+What is refused, since nothing may be forwarded that does not conform to RFC 5322 (RFC 6409 §8). For
+"syntactic problems in the data" the reply code is 554 (RFC 6409 §6.3); the nearest enhanced code is 5.6.0,
+other media error.
 
-- No `From`, which RFC 5322 §3.6 demands. Postfix and Exim make one of the reverse-path for their own clients; an
-  author is not the relay's to guess.
+- No `From`, which RFC 5322 §3.6 demands. Postfix and Exim make one of the reverse-path for their own clients;
+  an author is not the relay's to guess.
 - More than one `From`, `Date` or `Message-ID`, of which RFC 5322 §3.6 allows one each. Which of two authors a
   reader is shown is anybody's guess, and DMARC may have checked the other (RFC 7489 §6.6.1). Left alone, such
   mail is refused further on, where its sender hears of it late.
