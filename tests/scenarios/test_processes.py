@@ -10,36 +10,23 @@ import os
 import re
 import signal
 import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-ROOT = Path(__file__).parents[2]
-WITHIN = 60.0
-"""Seconds that anything may take before a test gives up."""
+from tests.scenarios.ingress_process import WITHIN, Ingress, eventually, starting
 
 NOBODY = "http://127.0.0.1:9"
 """An endpoint where nothing listens."""
 
-CREDENTIALS = {
-    "AWS_REGION": "eu-west-1",
-    "AWS_ACCESS_KEY_ID": "test",
-    "AWS_SECRET_ACCESS_KEY": "test",
-}
 ENVELOPE = b"HELO client.example\r\nMAIL FROM:<a@one.example>\r\nRCPT TO:<b@two.example>\r\nDATA\r\n"
 SHUT_DOWN = b"421 4.3.2 System is shutting down, closing the connection\r\n"
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -85,97 +72,10 @@ def aws(endpoint: str, tmp_path: Path) -> Aws:
     return Aws(endpoint, name, sqs.create_queue(QueueName=name)["QueueUrl"], s3)
 
 
-class Ingress:
-    def __init__(self, process: subprocess.Popen[bytes], output: Path, errors: Path) -> None:
-        self.process = process
-        self._output = output
-        self._errors = errors
-
-    def lines(self) -> list[dict[str, Any]]:
-        found = [json.loads(line) for line in self._output.read_text().splitlines() if line.endswith("}")]
-        return [line for line in found if "message" in line]
-
-    def errors(self) -> str:
-        return self._errors.read_text()
-
-    def logged(self, pattern: str) -> list[re.Match[str]]:
-        matches = (re.fullmatch(pattern, line["message"]) for line in self.lines())
-        return [match for match in matches if match is not None]
-
-    def ask(self, path: str) -> tuple[int, dict[str, Any]]:
-        """Status and report; 0 while nobody answers."""
-        [match] = eventually(lambda: self.logged(r"health on 127\.0\.0\.1 port (\d+)"))
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{match[1]}/health/{path}", timeout=10) as answer:
-                return answer.status, json.load(answer)
-        except urllib.error.HTTPError as answer:
-            return answer.code, json.load(answer)
-        except OSError:
-            return 0, {}
-
-    def until_ready(self) -> None:
-        eventually(lambda: self.ask("ready")[0] == 200)
-
-    @property
-    def port(self) -> int:
-        matches = eventually(
-            lambda: self.logged(r"(?:listening on|\d processes share) .* port (\d+) for relay")
-        )
-        return int(matches[0][1])
-
-    def pids(self) -> dict[int, int]:
-        """The last process id of each listening process."""
-        starts = [line for line in self.lines() if re.fullmatch(r"process \d started", line["message"])]
-        return {int(line["message"].split()[1]): line["pid"] for line in starts}
-
-    def signal(self, number: signal.Signals) -> None:
-        self.process.send_signal(number)
-
-    def ended(self) -> int:
-        return self.process.wait(WITHIN)
-
-
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., Ingress]]:
-    started: list[Ingress] = []
-    inherited = {
-        name: value for name, value in os.environ.items() if not name.startswith(("EMPATH_", "AWS_"))
-    }
-
-    def start(**environment: str) -> Ingress:
-        settings = {
-            "EMPATH_HOSTNAME": "mx.example",
-            "EMPATH_SMTP_PORT": "0",
-            "EMPATH_HEALTH_PORT": "0",
-            **CREDENTIALS,
-        }
-        output, errors = tmp_path / f"output-{len(started)}", tmp_path / f"errors-{len(started)}"
-        with output.open("wb") as out, errors.open("wb") as err:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "functions.ingress"],
-                cwd=ROOT,
-                env=inherited | settings | environment,
-                stdout=out,
-                stderr=err,
-            )
-        started.append(Ingress(process, output, errors))
-        return started[-1]
-
-    yield start
-    for ingress in started:
-        for pid in (*ingress.pids().values(), ingress.process.pid):
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        ingress.process.wait(WITHIN)
-
-
-def eventually(look: Callable[[], T]) -> T:
-    """What `look` finds once it is something."""
-    deadline = time.monotonic() + WITHIN
-    while not (found := look()):
-        assert time.monotonic() < deadline, "waited for too long"
-        time.sleep(0.05)
-    return found
+    with starting(tmp_path) as start:
+        yield start
 
 
 @contextmanager
