@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import os
+import ssl
 from datetime import timedelta
 from pathlib import Path
 
@@ -232,7 +233,7 @@ async def test_trouble_with_secrets_is_trouble_at_the_start_and_harmless_later(b
     faults = Faults()
     secrets = faults.wrap("secrets", MemorySecrets({ARN: value_of(*pair())}), SecretTrouble)
     faults.fail("secrets.text", times=1)
-    with pytest.raises(SecretTrouble):
+    with pytest.raises(SecretTrouble, match=r"^EMPATH_TLS_SECRET: "):
         await bench.open(CertificateSecret(secrets, ARN))
     certificate = await bench.open(CertificateSecret(secrets, ARN))
     faults.fail("secrets.text", times=1)
@@ -276,16 +277,27 @@ async def test_a_chain_is_sent_whole(bench: Bench) -> None:
         assert await identity_of(port, client_context(authority.certificate)) == "-"
 
 
+async def test_nothing_older_than_tls_1_2_is_spoken(bench: Bench) -> None:
+    """RFC 8996 §5; the client would take it."""
+    old = client_context()
+    old.set_ciphers("DEFAULT@SECLEVEL=0")
+    with pytest.warns(DeprecationWarning):
+        old.minimum_version = old.maximum_version = ssl.TLSVersion.TLSv1_1
+    async with serving(await bench.open()) as (port, failures):
+        assert await identity_of(port, old) == ""
+        assert "UNSUPPORTED_PROTOCOL" in await failures.get()
+
+
 async def test_no_tickets_are_given(bench: Bench) -> None:
     certificate = await bench.open()
     async with serving(certificate) as (port, _):
-        for version in ("TLSv1.2", "TLSv1.3"):
+        for version, name in ((ssl.TLSVersion.TLSv1_2, "TLSv1.2"), (ssl.TLSVersion.TLSv1_3, "TLSv1.3")):
             client = client_context()
-            client.maximum_version = client.maximum_version.__class__[version.replace(".", "_")]
+            client.maximum_version = version
             reader, writer = await connect(port, client)
             await reader.readline()
             tls = writer.get_extra_info("ssl_object")
-            assert tls.version() == version
+            assert tls.version() == name
             assert not tls.session.has_ticket
             writer.close()
 

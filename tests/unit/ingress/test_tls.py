@@ -8,19 +8,16 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from empath.domain.errors import ConfigError
-from empath.ingress import tls
 from empath.ingress.listener import Listener, serve
 from empath.ingress.settings import IngressSettings, Timeouts
 from empath.ingress.tls import FixedCertificate
 from empath.pipeline.accept import Acceptance
 from empath.pipeline.jobs import AcceptedJob, decode
 from empath.ports import QueueName
-from empath.testing.certificates import self_signed, server_context
+from empath.testing.certificates import server_context
 from empath.testing.clock import ManualClock, SequentialIds
 from empath.testing.memory_queue import MemoryJobQueue
 from empath.testing.memory_spool import MemorySpool
@@ -172,27 +169,3 @@ async def test_a_session_that_is_ended_for_its_errors_is_told_so_over_tls() -> N
         assert (await reader.read()).endswith(b"421 4.7.0 Too many errors, closing the connection\r\n")
         writer.close()
         await no_sessions(listener)
-
-
-def write(folder: Path) -> tuple[Path, Path]:
-    certificate, key = folder / "certificate.pem", folder / "key.pem"
-    for path, text in zip((certificate, key), self_signed("mx.example"), strict=True):
-        path.write_bytes(text)
-    return certificate, key
-
-
-def test_nothing_older_than_tls_1_2_is_spoken(tmp_path: Path) -> None:
-    context = tls.server_context(*write(tmp_path))
-    assert context.minimum_version is ssl.TLSVersion.TLSv1_2
-
-
-def test_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
-    certificate, key = write(tmp_path)
-    with pytest.raises(ConfigError, match=r"cannot read .*nowhere.pem: No such file"):
-        tls.server_context(tmp_path / "nowhere.pem", key)
-    with pytest.raises(ConfigError, match=r"cannot use .*key.pem with .*certificate.pem"):
-        tls.server_context(key, certificate)
-    _, other = self_signed("mx.example")
-    key.write_bytes(other)
-    with pytest.raises(ConfigError, match="KEY_VALUES_MISMATCH"):
-        tls.server_context(certificate, key)

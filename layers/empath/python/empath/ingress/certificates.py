@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import NoReturn, Protocol, Self
 
-from empath.domain.errors import ConfigError, SecretUnusable, Trouble
+from empath.domain.errors import ConfigError, SecretTrouble, SecretUnusable, Trouble
 from empath.ingress.pem import KeyPair, certificates_in
 from empath.ingress.tls import Validity, make_context, prove, trust_clients_of
 from empath.ports import Clock, Metrics, Secrets
@@ -191,6 +191,8 @@ async def _read(source: Source, client_ca: Path | None, known: _InForce | None) 
         pair = await source.read()
     except (ConfigError, SecretUnusable) as error:
         raise ConfigError(f"{source.setting}: {error}") from None
+    except Trouble as error:
+        raise SecretTrouble(f"{source.setting}: {error}") from error
     authorities = None
     if client_ca is not None:
         try:

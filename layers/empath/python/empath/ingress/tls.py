@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Protocol, cast
 
 from empath.domain.errors import ConfigError
@@ -109,20 +108,6 @@ def prove(context: ssl.SSLContext, chain: bytes) -> Validity:
         ends=_instant(shown["notAfter"]),
         names=tuple(value for kind, value in shown.get("subjectAltName", ()) if kind == "DNS"),
     )
-
-
-def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
-    """A context out of two files. Raises ConfigError that names what cannot be used."""
-    texts = []
-    for path in (certificate, key):
-        try:
-            texts.append(path.read_bytes())
-        except OSError as error:
-            raise ConfigError(f"cannot read {path}: {error.strerror or error}") from None
-    try:
-        return make_context(KeyPair.of(*texts))
-    except ConfigError as error:
-        raise ConfigError(f"cannot use {certificate} with {key}: {error}") from None
 
 
 async def shake_hands(
