@@ -53,6 +53,27 @@ class Owner(Protocol):
         """Nobody hears an answer any more."""
 
 
+class Nobody:
+    """Holds a conversation whose client has left."""
+
+    is_closing = True
+
+    def pause(self, reason: Pause) -> None:
+        """There is no socket."""
+
+    def resume(self, reason: Pause) -> None:
+        """There is no socket."""
+
+    def opened(self, refusal: Reply | None) -> None:
+        """There is nobody to be greeted."""
+
+    def decided(self) -> None:
+        """There is nobody to be told."""
+
+
+_NOBODY = Nobody()
+
+
 class Conversation:
     __slots__ = (
         "_decision",
@@ -146,6 +167,7 @@ class Conversation:
             self._decision.cancel()
         if self._reception is not None:
             self._reception.abort("the client went away")  # a complete message is stored nevertheless
+        self._owner = _NOBODY  # no cycle of references, see `Deadline.cancel`
 
     # Decisions
 

@@ -25,12 +25,18 @@ class Deadline:
             self._arm(at)
 
     def cancel(self) -> None:
+        """Never pass any more. Who was to be told is forgotten: a cycle of references would leave a
+        closed connection to the garbage collector, whose work was a tenth of a connection's CPU."""
+        self._disarm()
+        self._on_passed = _nothing
+
+    def _disarm(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def _arm(self, at: float) -> None:
-        self.cancel()
+        self._disarm()
         self._timer, self._fires_at = self._loop.call_at(at, self._fire), at
 
     def _fire(self) -> None:
@@ -39,3 +45,7 @@ class Deadline:
             self._arm(self._at)
         else:
             self._on_passed()
+
+
+def _nothing() -> None:
+    """What passes when nobody waits."""
