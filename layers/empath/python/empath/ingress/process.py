@@ -10,6 +10,7 @@ A second signal skips what is left of both times.
 from __future__ import annotations
 
 import asyncio
+import gc
 import importlib.util
 import logging
 import resource
@@ -88,6 +89,9 @@ async def serve_mail(
     """Listen until `stop` is asked, then end as the module says. Raises ListenError."""
     listener = await serve(settings, parts.acceptance, parts.clock, parts.ids, parts.metrics)
     health.listening(listener)
+    # What is here by now stays: a full collection would walk through it again, for 0.1 s of everybody's time.
+    gc.collect()
+    gc.freeze()
     await stop.asked.wait()
     health.draining()
     logger.info("draining: %d sessions, %d messages are being stored", listener.sessions, listener.storing)
