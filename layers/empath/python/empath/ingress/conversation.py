@@ -138,7 +138,7 @@ class Conversation:
                 user = await settings.users.user(user_name(name))
         except (ControlTrouble, InvalidUser, TimeoutError) as error:
             # It is a client like any other then, which may authenticate or try again later.
-            fields = {"client": self.peer.text, "name": name, "error": type(error).__name__}
+            fields = {"client": self.peer.text, "user": name, "error": type(error).__name__}
             logger.error("no answer about the user of a client certificate", extra=fields)
             return
         if user is not None and not user.is_revoked:
