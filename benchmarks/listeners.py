@@ -6,6 +6,7 @@ All of them throw away what they accept (the null spool), take mail from and to 
 from __future__ import annotations
 
 import asyncio
+import gc
 import multiprocessing
 import resource
 import ssl
@@ -146,7 +147,10 @@ def _run(kind: str, loop: str, tls: bool, pipe: Connection) -> None:
 
 
 async def _serve(kind: str, tls: bool, pipe: Connection) -> None:
-    pipe.send(await KINDS[kind](server_context(HOSTNAME) if tls else None))
+    port = await KINDS[kind](server_context(HOSTNAME) if tls else None)
+    gc.collect()
+    gc.freeze()  # as the ingress does when it has begun to listen
+    pipe.send(port)
 
     def answer() -> None:
         pipe.recv()

@@ -6,13 +6,14 @@ A thin layer over asyncio's transport that irons out where asyncio and uvloop di
 from __future__ import annotations
 
 import asyncio
-from enum import Flag, auto
+from enum import Enum, auto
 
 
-class Pause(Flag):
+class Pause(Enum):
     """Why the socket is not read."""
 
-    NOTHING = 0
+    __hash__ = object.__hash__  # asked for several times per command; Enum's own is a call into Python
+
     STORAGE = auto()  # content waits for the spool
     AHEAD = auto()  # input waits for a decision
     OUTPUT = auto()  # the client does not read its replies
@@ -24,7 +25,7 @@ class Flow:
     def __init__(self, transport: asyncio.Transport) -> None:
         # TCP_NODELAY is set already: asyncio and uvloop do that for every TCP connection.
         self.transport = transport
-        self.paused = Pause.NOTHING
+        self.paused: frozenset[Pause] = frozenset()
 
     @property
     def is_closing(self) -> bool:
@@ -37,13 +38,13 @@ class Flow:
     def pause(self, reason: Pause) -> None:
         if not self.paused and not self.transport.is_closing():
             self.transport.pause_reading()
-        self.paused |= reason
+        self.paused |= {reason}
 
     def resume(self, reason: Pause) -> bool:
         """Whether that was a reason."""
         if reason not in self.paused:
             return False
-        self.paused &= ~reason
+        self.paused -= {reason}
         if not self.paused and not self.transport.is_closing():
             self.transport.resume_reading()
         return True
@@ -54,7 +55,7 @@ class Flow:
 
     def use(self, transport: asyncio.Transport) -> None:
         """From now on speak over this one: TLS, which reads by itself."""
-        self.transport, self.paused = transport, Pause.NOTHING
+        self.transport, self.paused = transport, frozenset()
 
     def close(self) -> None:
         """Close once all is written."""
