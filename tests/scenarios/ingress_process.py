@@ -62,10 +62,12 @@ class Ingress:
     @property
     def port(self) -> int:
         """The relay port's number, once it is listened on."""
-        matches = eventually(
-            lambda: self.logged(r"(?:listening on|\d processes share) .* port (\d+) for relay")
-        )
-        return int(matches[0][1])
+
+        def listening() -> list[re.Match[str]]:
+            assert self.process.poll() is None, self.errors()
+            return self.logged(r"(?:listening on|\d processes share) .* port (\d+) for relay")
+
+        return int(eventually(listening)[0][1])
 
     def pids(self) -> dict[int, int]:
         """The last process id of each listening process."""
