@@ -19,6 +19,7 @@ def test_flags_count_before_the_environment_and_that_before_defaults() -> None:
 
 def test_empty_variables_are_as_good_as_none() -> None:
     environ = {"EMPATH_SMTP_PORT": "", "EMPATH_NAMESERVERS": "", "EMPATH_MX_PORT": "", "AWS_ENDPOINT_URL": ""}
+    environ["EMPATH_TLS_CLIENT_CA"] = ""
     assert LocalOptions.from_environment(environ) == LocalOptions()
 
 

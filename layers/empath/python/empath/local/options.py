@@ -52,6 +52,8 @@ class LocalOptions:
     """The port that next hops listen on, instead of the inbox's."""
     endpoint_url: str | None = None
     """An AWS endpoint that already runs (LocalStack), instead of the embedded one."""
+    client_ca: Path | None = None
+    """A PEM file with the authorities of client certificates."""
 
     @classmethod
     def from_environment(
@@ -70,12 +72,14 @@ class LocalOptions:
             if chosen_port or field in PORTS:
                 ports[field] = _port(name, chosen_port or default)
         mx_port = environ.get("EMPATH_MX_PORT")
+        client_ca = environ.get("EMPATH_TLS_CLIENT_CA")
         options = cls(
             state_dir=chosen,
             nameservers=_nameservers(environ.get("EMPATH_NAMESERVERS") or None),
             internet_address=_address(environ.get("EMPATH_INTERNET_ADDRESS") or HOST),
             mx_port=_port("EMPATH_MX_PORT", mx_port) if mx_port else None,
             endpoint_url=_endpoint(environ.get("AWS_ENDPOINT_URL") or None),
+            client_ca=Path(client_ca).resolve() if client_ca else None,
             **ports,
         )
         options.require_distinct_ports()

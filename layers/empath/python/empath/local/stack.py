@@ -122,6 +122,7 @@ async def local_stack(options: LocalOptions, tell: Tell) -> AsyncIterator[LocalS
                     "EMPATH_TLS_CERTIFICATE": str(tls.certificate),
                     "EMPATH_TLS_KEY": str(tls.key),
                     **ports.environment(),
+                    **({"EMPATH_TLS_CLIENT_CA": str(options.client_ca)} if options.client_ca else {}),
                 },
                 log_file=options.state_dir / "ingress.log",
                 on_restart=lambda code: tell(f"the ingress ended (exit code {code}); it is started again"),
