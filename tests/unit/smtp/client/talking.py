@@ -84,7 +84,8 @@ def _octets(batch: str | bytes) -> bytes:
 
 def talk(offer: Offer | str = "both", content: bytes = CONTENT, reset: bool = False, **more: object) -> Talk:
     known = OFFERS[offer] if isinstance(offer, str) else offer
-    return Talk(MailTransaction(mail(size=len(content), **more), known, reset=reset), content)  # type: ignore[arg-type]
+    envelope = mail(size=len(content), **more)  # type: ignore[arg-type]
+    return Talk(MailTransaction(envelope, known, reset=reset, chunk=BLOCK), content)
 
 
 def short(outcome: RecipientOutcome) -> str:

@@ -69,9 +69,9 @@ def test_any_octets_end_in_outcomes_and_their_pieces_make_no_difference(
     offer: Offer, content: bytes, heard: list[bytes], reset: bool
 ) -> None:
     envelope = mail(size=len(content))
-    core = MailTransaction(envelope, offer, reset=reset)
+    core = MailTransaction(envelope, offer, reset=reset, chunk=BLOCK)
     sent, end = drive(core, content, iter(heard), by_octet=False)
-    split = MailTransaction(envelope, offer, reset=reset)
+    split = MailTransaction(envelope, offer, reset=reset, chunk=BLOCK)
     assert drive(split, content, iter(heard), by_octet=True) == (sent, end)
 
     assert set(core.outcomes) == {ANN, BOB}
@@ -177,7 +177,7 @@ class NextHop:
 def test_the_outcomes_are_what_the_next_hop_did_unless_they_are_said_to_be_ambiguous(
     offer: Offer, content: bytes, codes: list[int], lost_after: int | None
 ) -> None:
-    core = MailTransaction(mail(size=len(content)), offer)
+    core = MailTransaction(mail(size=len(content)), offer, chunk=BLOCK)
     hop = NextHop(iter(codes))
     blocks = iter([content[begin : begin + BLOCK] for begin in range(0, len(content) + 1, BLOCK)])
     room = lost_after

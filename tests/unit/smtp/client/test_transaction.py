@@ -5,10 +5,13 @@ Batches of replies are written with `;` between replies; each answers one flight
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from empath.domain.reason import Reason
 from empath.smtp.client import BLOCK, Breach, Forward, MailTransaction, Offer, Want
+from empath.smtp.client.transaction import CHUNK
 from empath.smtp.client.verdicts import timed_out
 from tests.unit.smtp.client.talking import ANN, BOB, CONTENT, OFFERS, Talk, mail, talk
 
@@ -66,14 +69,22 @@ def test_larger_content_goes_by_data_where_chunks_would_each_be_waited_for() -> 
 
 @pytest.mark.parametrize("offer", ["both", "chunking"])
 def test_content_that_is_larger_than_it_was_said_to_be_is_still_sent_whole(offer: str) -> None:
-    core = MailTransaction(mail(size=10), OFFERS[offer])
+    core = MailTransaction(mail(size=10), OFFERS[offer], chunk=BLOCK)
     # One chunk at a time is waited for without PIPELINING.
-    replies = ["250 ok; 250 ann; 250 bob", "250 1; 250 2; 250 3"] if offer == "both" else [OK] * 6
+    replies = ["250 ok; 250 ann; 250 bob", "250 1; 250 2"] if offer == "both" else [OK] * 6
     done = Talk(core, LARGE).hear(*replies)
-    octets = b"".join(done.flights)
-    assert octets.count(b"BDAT 65536\r\n") == 2
-    assert octets.count(b" LAST\r\n") == 1
+    chunks = re.findall(rb"BDAT (\d+)( LAST)?\r\n", b"".join(done.flights))
+    assert sum(int(size) for size, _ in chunks) == len(LARGE)
+    assert [last for _, last in chunks if last] == [b" LAST"]
     assert done.shorts == SENT
+
+
+def test_a_megabyte_goes_in_one_chunk_unless_told_otherwise() -> None:
+    content = b"x" * (CHUNK - 2) + b"\r\n"
+    for size, chunks in ((len(content) - 1, 1), (len(content), 2)):
+        done = Talk(MailTransaction(mail(size=size), OFFERS["both"]), content[:size])
+        done.hear("250 ok; 250 ann; 250 bob", "; ".join([OK] * chunks))
+        assert len(re.findall(rb"BDAT \d+", done.flights[1])) == chunks
 
 
 def test_content_of_a_multiple_of_a_block_ends_in_an_empty_chunk() -> None:

@@ -5,7 +5,7 @@ Ways to send, by what the next hop offers:
     PIPELINING and CHUNKING   MAIL RCPT.. BDAT LAST content      one flight, content up to BLOCK octets
                               MAIL RCPT.. | BDAT BDAT.. LAST     two, larger content in chunks
     PIPELINING                MAIL RCPT.. DATA | content dot     two flights (RFC 2920 §3.1)
-    CHUNKING                  MAIL | RCPT | .. | BDAT LAST       one command at a time, up to BLOCK octets
+    CHUNKING                  MAIL | RCPT | .. | BDAT LAST       one command at a time, up to CHUNK octets
     neither                   MAIL | RCPT | .. | DATA | content dot
 
 Who hears what: a refused recipient its own reply; a refused MAIL, DATA or BDAT, and the reply to the
@@ -36,21 +36,18 @@ from empath.domain.reason import Reason
 from empath.domain.reply import Reply
 from empath.smtp.client import verdicts
 from empath.smtp.client.breach import Breach, breach_at
-from empath.smtp.client.envelope import (
-    Forward,
-    OutgoingMail,
-    asks_for_reports,
-    mail_command,
-    rcpt_command,
-)
+from empath.smtp.client.envelope import Forward, OutgoingMail, asks_for_reports, mail_command, rcpt_command
 from empath.smtp.client.offer import Offer
 from empath.smtp.client.reply_reader import ReplyReader
 from empath.smtp.client.state import TRANSITIONS, Phase, Stage, Step, Want
 from empath.smtp.client.stuffing import DotStuffer
 
 BLOCK = 65_536
-"""Octets of content per write, and of a BDAT chunk: what asyncio buffers before it asks to wait. A
-message below that goes out with its envelope; most mail is, and 64 KiB are little to waste."""
+"""Octets of content that are given at once: what asyncio buffers before it asks to wait. A message below
+that goes out with its envelope; most mail is, and 64 KiB are little to waste."""
+
+CHUNK = 16 * BLOCK
+"""Octets of a BDAT chunk. Each costs the next hop a reply, and us the memory to know its size beforehand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +60,13 @@ class MailTransaction:
     """One transaction; its owner does what `wants` says until there is nothing more."""
 
     def __init__(
-        self, mail: OutgoingMail, offer: Offer, reader: ReplyReader | None = None, *, reset: bool = False
+        self,
+        mail: OutgoingMail,
+        offer: Offer,
+        reader: ReplyReader | None = None,
+        *,
+        reset: bool = False,
+        chunk: int = CHUNK,
     ) -> None:
         """`reader` is the connection's; with `reset` RSET goes before MAIL."""
         self.outcomes: dict[str, RecipientOutcome] = {}
@@ -77,7 +80,7 @@ class MailTransaction:
         self._reader = reader or ReplyReader()
         self._phase = Phase.ENVELOPE
         self._pipelines = "PIPELINING" in offer
-        self._has_chunks = "CHUNKING" in offer and (self._pipelines or mail.size < BLOCK)
+        self._has_chunks = "CHUNKING" in offer and (self._pipelines or mail.size < chunk)
         self._is_one_flight = self._pipelines and self._has_chunks and mail.size < BLOCK
         self._number = len({forward.address for forward in mail.recipients})
         self._output: list[bytes] = []
@@ -86,7 +89,8 @@ class MailTransaction:
         self._accepted: list[Forward] = []
         self._in_this_flight: list[str] = []
         self._stuffer = DotStuffer()
-        self._held: bytes | None = None
+        self._chunk_size = chunk
+        self._chunk: list[bytes] = []
         self._is_complete = False
         self._prepare()
 
@@ -115,7 +119,7 @@ class MailTransaction:
     @property
     def is_settled(self) -> bool:
         """Whether everybody has an outcome already."""
-        return not self._is_open
+        return len(self.outcomes) == self._number
 
     @property
     def used(self) -> frozenset[str]:
@@ -139,16 +143,12 @@ class MailTransaction:
 
     def give_content(self, block: bytes, *, last: bool) -> None:
         """The next octets of the content, while they are wanted; all blocks but the last hold BLOCK."""
-        if self._phase is Phase.ENVELOPE:
+        if self._phase is Phase.ENVELOPE:  # not `last` when it is larger than it was said to be
             self._is_one_flight = False
-            if last:
-                self._flush_envelope()
-                self._chunk(block, last=True)
-            else:  # larger than it was said to be
-                self._held = block
-                self._flush_envelope()
+            self._flush_envelope()
+            self._gather(block, last=last)
         elif self._has_chunks:
-            self._chunk(block, last=last)
+            self._gather(block, last=last)
         else:
             self._output.append(self._stuffer.feed(block))
             if last:
@@ -167,7 +167,7 @@ class MailTransaction:
         """No more is heard: the connection is lost or time is up; `by_next_hop` unless only ours was."""
         if by_next_hop and self._due and self._phase is not Phase.GIVEN_UP:
             self._blame(self._due[0].stage)
-        if self._phase is Phase.FINAL and self._is_open:
+        if self._phase is Phase.FINAL and not self.is_settled:
             self.is_ambiguous = True
         self._settle(outcome_of_refusal(refusal))
         self._advance(Step.BREAK)
@@ -199,12 +199,14 @@ class MailTransaction:
 
     # Content
 
-    def _chunk(self, block: bytes, *, last: bool) -> None:
-        self._say(
-            _Due(Stage.MESSAGE if last else Stage.CHUNK),
-            b"BDAT %d%s\r\n" % (len(block), b" LAST" if last else b""),
-        )
-        self._output.append(block)
+    def _gather(self, block: bytes, *, last: bool) -> None:
+        """Say BDAT as soon as a chunk is full, or the content at its end."""
+        self._chunk.append(block)
+        size = sum(map(len, self._chunk))
+        if last or (size >= self._chunk_size and self._phase is Phase.CONTENT):
+            self._say(_Due(Stage.MESSAGE if last else Stage.CHUNK), b"BDAT %d%s\r\n" % (size, _LAST[last]))
+            self._output += self._chunk
+            self._chunk = []
         if last:
             self._complete()
 
@@ -216,9 +218,6 @@ class MailTransaction:
         self._advance(Step.CONTENT)
         if not self._has_chunks:
             self._due.append(_Due(Stage.MESSAGE))  # it may come early
-        elif self._held is not None:
-            block, self._held = self._held, None
-            self._chunk(block, last=False)
 
     # Replies
 
@@ -270,7 +269,7 @@ class MailTransaction:
             self._settle_one(forward, Deferred(reply))
         else:
             self._settle_one(forward, verdicts.outcome_of_negative(reply))
-        if not self._is_open:
+        if self.is_settled:
             self._give_up(None)
 
     def _hear_data(self, due: _Due, reply: Reply) -> None:
@@ -347,17 +346,11 @@ class MailTransaction:
                 self._advance(Step.BREAK)
                 return
         self._commands.clear()
-        self._held = None
         self._advance(Step.GIVE_UP)
 
     def _break(self, outcome: RecipientOutcome) -> None:
         self._settle(outcome)
         self._advance(Step.BREAK)
-
-    @property
-    def _is_open(self) -> bool:
-        """Whether somebody has no outcome yet."""
-        return len(self.outcomes) < self._number
 
     @property
     def _is_sent(self) -> bool:
@@ -384,6 +377,9 @@ class MailTransaction:
 
     def _advance(self, step: Step) -> None:
         self._phase = TRANSITIONS[self._phase, step]
+
+
+_LAST = {True: b" LAST", False: b""}
 
 
 def _is_ok(reply: Reply) -> bool:
