@@ -23,6 +23,7 @@ from benchmarks.aws_requests import CREDENTIALS, Requests
 from empath.aws.control import DynamoControl
 from empath.aws.ledger import DynamoLedger
 from empath.aws.queue import SqsJobQueue, received_job
+from empath.aws.quick_put import QuickPut
 from empath.aws.session import AwsSession
 from empath.aws.spool import S3Spool
 from empath.domain.address import parse_mailbox
@@ -79,7 +80,7 @@ class Counted:
         self.control = DynamoControl(dynamodb, "control", clock=clock, metrics=metrics)
         await self.control.set_policy("*", {"allow_addresses": ["127.0.0.0/8"]})
         self.ports = SimpleNamespace(
-            spool=S3Spool(s3, "spool"),
+            spool=S3Spool(s3, "spool", QuickPut(s3, "spool")),
             queue=SqsJobQueue(sqs, self.urls),
             ledger=DynamoLedger(dynamodb, "deliveries"),
             control=self.control,

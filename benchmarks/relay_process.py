@@ -18,6 +18,7 @@ import uvloop
 from benchmarks.aws_requests import CREDENTIALS, Requests
 from benchmarks.listeners import HOSTNAME, MANY, MAX_SIZE, PROCESSES, raise_open_files
 from empath.aws.group_commit import GroupCommit
+from empath.aws.quick_put import QuickPut
 from empath.aws.session import AwsSession
 from empath.aws.spool import S3Spool
 from empath.ingress.listener import serve
@@ -104,7 +105,7 @@ async def _serve(endpoint: str, pipe: Connection) -> None:
         requests = Requests()
         requests.watch(s3)
         requests.watch(sqs)
-        spool = S3Spool(s3, BUCKET)
+        spool = S3Spool(s3, BUCKET, QuickPut(s3, BUCKET))
         queue = GroupCommit(sqs, {QueueName.ACCEPTED: url}, on_the_way=lambda: spool.completing)
         settings = IngressSettings(
             port=0,

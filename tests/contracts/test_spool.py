@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 import pytest_asyncio
 
+from empath.aws.quick_put import QuickPut
 from empath.aws.spool import PART_SIZE, S3Spool
 from empath.domain.errors import SpoolObjectMissing, SpoolTrouble
 from empath.ports import Spool
@@ -21,13 +22,13 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
-@pytest_asyncio.fixture(params=["memory", "aws"], loop_scope="session")
+@pytest_asyncio.fixture(params=["memory", "aws", "quick"], loop_scope="session")
 async def spool(request: pytest.FixtureRequest, s3: S3Client) -> Spool:
     if request.param == "memory":
         return MemorySpool()
     bucket = f"spool-{uuid.uuid4().hex}"
     await s3.create_bucket(Bucket=bucket)
-    return S3Spool(s3, bucket)
+    return S3Spool(s3, bucket, QuickPut(s3, bucket) if request.param == "quick" else None)
 
 
 async def chunks(*parts: bytes) -> AsyncIterator[bytes]:

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import pytest
 
+from empath.aws import group_commit
 from empath.aws.group_commit import GroupCommit
 from empath.aws.queue import MAX_BATCH
 from empath.domain.errors import QueueTrouble
@@ -16,6 +17,12 @@ from tests.unit.aws.scripted import ScriptedSqs, refusal
 ACCEPTED = QueueName.ACCEPTED
 NEVER = 3600.0
 """A patience that no test waits for the end of."""
+
+
+@pytest.fixture(autouse=True)
+def no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a request is like tells nothing about the next, except where a test says so."""
+    monkeypatch.setattr(group_commit, "MEMORY", 0.0)
 
 
 class Bench:
@@ -68,6 +75,27 @@ async def test_jobs_wait_while_others_are_on_the_way_and_go_out_with_the_last_of
     assert bench.client.batches == []
     assert await outcomes(*early, await bench.last_sender("c")) == ["taken"] * 3
     assert bench.client.bodies == [["a", "b", "c"]]
+
+
+async def test_of_a_crowd_that_was_answered_together_nobody_leaves_without_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(group_commit, "MEMORY", NEVER)
+    bench = Bench()
+    await outcomes(*await bench.senders("a", "b"), await bench.last_sender("c"))
+    bench.on_the_way = 0
+    crowd = await bench.senders("a", "b")
+    assert len(bench.client.batches) == 1
+    assert await outcomes(*crowd, *await bench.senders("c")) == ["taken"] * 3
+    assert bench.client.bodies[1:] == [["a", "b", "c"]]
+
+
+async def test_who_was_alone_before_waits_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(group_commit, "MEMORY", NEVER)
+    bench = Bench()
+    for body in ("a", "b", "c"):
+        assert await outcomes(await bench.last_sender(body)) == ["taken"]
+    assert bench.client.bodies == [["a"], ["b"], ["c"]]
 
 
 async def test_ten_jobs_are_a_request_and_the_eleventh_begins_the_next() -> None:

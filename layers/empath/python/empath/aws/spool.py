@@ -16,6 +16,7 @@ from botocore.exceptions import ClientError
 
 from empath.aws.errors import FOREIGN, code_of, http_status_of, trouble
 from empath.aws.part import PIECE, Part, PartBuffer
+from empath.aws.quick_put import QuickPut
 from empath.domain.errors import SpoolObjectMissing, SpoolTrouble
 
 if TYPE_CHECKING:
@@ -38,9 +39,11 @@ logger = logging.getLogger(__name__)
 
 
 class S3Spool:
-    def __init__(self, client: S3Client, bucket: str) -> None:
+    def __init__(self, client: S3Client, bucket: str, quick: QuickPut | None = None) -> None:
+        """With `quick` an object of one request is tried in that way first."""
         self._client = client
         self._bucket = bucket
+        self._quick = quick
         self.completing = 0
         """Objects whose last request is under way: each is there, or has failed, within one answer of S3."""
 
@@ -95,6 +98,8 @@ class S3Spool:
     async def _put_object(self, key: str, part: Part) -> None:
         # Not worth pieces, and aiohttp copies any bytearray.
         octets: Any = part if len(part) > PIECE else bytes(part)
+        if self._quick is not None and await self._quick.put(key, octets):
+            return
         with trouble(SpoolTrouble, f"storing {key}"):
             for pause in (*CONFLICT_PAUSES, None):
                 try:

@@ -134,10 +134,11 @@ class Ports:
         config = self.config
         match name:
             case "spool":
+                from empath.aws.quick_put import QuickPut
                 from empath.aws.spool import S3Spool
 
-                bucket = config.need("spool_bucket")
-                return S3Spool(await self._aws().s3(), bucket)
+                bucket, s3 = config.need("spool_bucket"), await self._aws().s3()
+                return S3Spool(s3, bucket, QuickPut(s3, bucket))
             case "queue":
                 from empath.aws.queue import SqsJobQueue
 
