@@ -236,7 +236,7 @@ def missed(figures: dict[float, dict[str, Figures]], messages: dict[float, int],
         if by_client[WARM].cpu > by_client[REUSED].cpu:
             late.append(f"more CPU than aiosmtplib at {latency * 1000:.0f} ms")
     slow = figures[LATENCIES[-1]]
-    if slow[REUSED].wall < GOAL_SPEED * slow[WARM].wall:
+    if size < BLOCK and slow[REUSED].wall < GOAL_SPEED * slow[WARM].wall:
         late.append(f"only {slow[REUSED].wall / slow[WARM].wall:.1f} times aiosmtplib's pace at 20 ms")
     return late
 

@@ -17,7 +17,7 @@ from empath.net.dialer import SmtpDialer
 from empath.net.extension_memory import DAY, ExtensionMemory
 from empath.ports import Transaction
 from empath.testing.certificates import server_context
-from empath.testing.smtp_sink import DROP, RESET, STALL, TAKE_AND_DROP, Act, Script, SmtpSink, Step
+from empath.testing.smtp_sink import DROP, RESET, STALL, TAKE_AND_DROP, Act, Script, Session, SmtpSink, Step
 from tests.unit.net.sending import ANN, BOB, CONTENT, HURRIED, dialer, endpoint, shorts, transaction
 
 ONE_FLIGHT = ("PIPELINING", "CHUNKING", "SIZE", "8BITMIME")
@@ -223,6 +223,37 @@ class TestLimits:
         assert [shorts(result)[name] for name in names] == ["sent 250"] * 6 + ["failed 550 next_hop_reply"]
         assert [message.recipients for message in sink.accepted] == [tuple(names[:3]), tuple(names[3:6])]
         assert sink.connections == 1
+
+    @pytest.mark.parametrize(
+        "reply", ["452 4.5.3 Too many", "452 Too many", "552 Too many", "552 5.5.3 Too many"]
+    )
+    @pytest.mark.parametrize("offered", [(), ONE_FLIGHT])
+    async def test_recipients_that_were_too_many_are_sent_the_message_right_after(
+        self, offered: tuple[str, ...], reply: str
+    ) -> None:
+        class Three(SmtpSink):
+            async def act(self, stage: str, argument: str, session: Session) -> Act | None:
+                return Act(reply) if stage == "RCPT" and len(session.recipients) == 3 else None
+
+        names = [f"r{number}@example.test" for number in range(7)]
+        async with Three(extensions=offered) as sink:
+            channel = await dialer().connect(endpoint(sink), deadline=20)
+            result = await channel.transact(transaction(recipients=names))
+            await channel.close()
+        assert [shorts(result)[name] for name in names] == ["sent 250"] * 7
+        assert [len(message.recipients) for message in sink.accepted] == [3, 3, 1]
+        assert sink.connections == 1
+
+    @pytest.mark.parametrize(
+        "reply", ["452 4.2.2 Full", "452 4.3.1 No space", "450 4.5.3 What", "452 4.5.3 Never"]
+    )
+    async def test_one_that_is_refused_for_itself_waits_for_the_next_attempt(self, reply: str) -> None:
+        async with SmtpSink({f"RCPT {BOB}": reply}, extensions=ONE_FLIGHT) as sink:
+            channel = await dialer().connect(endpoint(sink), deadline=20)
+            result = await channel.transact(transaction())
+            await channel.close()
+        assert shorts(result) == {ANN: "sent 250", BOB: f"deferred {reply[:3]} next_hop_reply"}
+        assert len(sink.messages) == 1
 
     async def test_transactions_beyond_mailmax_go_on_another_connection(self) -> None:
         async with SmtpSink(extensions=(*ONE_FLIGHT, "LIMITS MAILMAX=2")) as sink:

@@ -6,10 +6,11 @@ A transaction is sent again without an extension only when nobody was accepted a
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 
 from empath.domain.errors import Refusal
-from empath.domain.outcome import RecipientOutcome, Sent, outcome_of_refusal
+from empath.domain.outcome import Deferred, RecipientOutcome, Sent, outcome_of_refusal
 from empath.net.extension_memory import ExtensionMemory
 from empath.net.names import to_a_labels
 from empath.net.session import ClientSession
@@ -55,15 +56,20 @@ class SmtpChannel:
         outcomes: dict[str, RecipientOutcome] = {}
         ambiguous = False
         recipients = list(dict.fromkeys(transaction.recipients))
-        for number, batch in enumerate(self._batches(recipients)):
+        waiting = deque(self._batches(recipients))
+        while waiting:
+            batch = waiting.popleft()
             try:
-                await self._make_room(batch, is_first=number == 0)
+                await self._make_room(batch, is_first=not outcomes)
             except Refusal as refusal:
                 outcomes |= dict.fromkeys(batch, outcome_of_refusal(refusal))
                 continue
             done = await self._send(transaction, batch)
             outcomes |= done.outcomes
             ambiguous = ambiguous or done.is_ambiguous
+            # RFC 5321 §4.5.3.1.10: those who were too many are sent the message in another transaction.
+            if _is_sent(done) and (rest := _too_many(done)):
+                waiting.appendleft(rest)
         return TransactionResult({address: outcomes[address] for address in recipients}, ambiguous=ambiguous)
 
     async def reset(self, *, deadline: float | None = None) -> bool:
@@ -133,6 +139,17 @@ class SmtpChannel:
 
 def _is_sent(done: MailTransaction) -> bool:
     return any(isinstance(outcome, Sent) for outcome in done.outcomes.values())
+
+
+def _too_many(done: MailTransaction) -> list[str]:
+    """Recipients that were refused for their number only."""
+    return [
+        address
+        for address, outcome in done.outcomes.items()
+        if isinstance(outcome, Deferred)
+        and outcome.reply.code in {452, 552}
+        and str(outcome.reply.enhanced) in {"None", "4.5.3", "5.5.3"}
+    ]
 
 
 def _said(done: MailTransaction) -> dict[str, tuple[type, int, object]]:
