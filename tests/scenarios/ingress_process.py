@@ -83,13 +83,14 @@ class Ingress:
 
 @contextmanager
 def starting(folder: Path) -> Iterator[Callable[..., Ingress]]:
-    """What starts an ingress on free ports, given its environment; none of them outlives the block."""
+    """What starts an ingress on free ports, given its environment and perhaps what its command begins with;
+    none of them outlives the block."""
     started: list[Ingress] = []
     inherited = {
         name: value for name, value in os.environ.items() if not name.startswith(("EMPATH_", "AWS_"))
     }
 
-    def start(**environment: str) -> Ingress:
+    def start(*before: str, **environment: str) -> Ingress:
         settings = {
             "EMPATH_HOSTNAME": "mx.example",
             "EMPATH_SMTP_PORT": "0",
@@ -99,7 +100,7 @@ def starting(folder: Path) -> Iterator[Callable[..., Ingress]]:
         output, errors = folder / f"output-{len(started)}", folder / f"errors-{len(started)}"
         with output.open("wb") as out, errors.open("wb") as err:
             process = subprocess.Popen(
-                [sys.executable, "-m", "functions.ingress"],
+                [*before, sys.executable, "-m", "functions.ingress"],
                 cwd=ROOT,
                 env=inherited | settings | environment,
                 stdout=out,

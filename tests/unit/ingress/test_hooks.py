@@ -94,6 +94,7 @@ def test_a_module_that_cannot_be_used_ends_the_start_and_is_named(
     name = module(source)
     with pytest.raises(ConfigError) as caught:
         load_hooks([name])
+    assert str(caught.value).startswith("EMPATH_HOOKS: ")
     assert name in str(caught.value)
     assert reason in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -114,6 +115,9 @@ async def test_packages_bring_hooks_by_entry_point(
         assert str(decision.reply) == "554 5.7.1 Closed"
     (info / "entry_points.txt").write_text("[empath.hooks]\nclosed = no_such_module\n")
     with pytest.raises(ConfigError, match=r"entry point closed of empath\.hooks cannot be loaded"):
+        load_hooks([])
+    (info / "entry_points.txt").write_text(f"[empath.hooks]\nclosed = {module('')}\n")
+    with pytest.raises(ConfigError, match=r"^empath\.hooks: module .* has no function"):
         load_hooks([])
 
 

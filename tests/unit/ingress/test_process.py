@@ -48,12 +48,18 @@ def start(**environment: str) -> subprocess.Popen[str]:
 
 
 def test_settings_that_are_wrong_are_named_and_the_exit_code_is_2() -> None:
-    process = start(**ENVIRONMENT | {"EMPATH_HOSTNAME": "", "EMPATH_RELAY_NETWORKS": "10.0.0.1/8"})
+    wrong = {
+        "EMPATH_HOSTNAME": "",
+        "EMPATH_RELAY_NETWORKS": "10.0.0.1/8",
+        "EMPATH_RELAY_DOMAINS": "one.example, -two.example",
+    }
+    process = start(**ENVIRONMENT | wrong)
     _, errors = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 2
-    assert "EMPATH_HOSTNAME is not set" in errors
-    assert "EMPATH_RELAY_NETWORKS should hold networks" in errors
-    assert "Traceback" not in errors
+    lines = errors.removeprefix("empath ingress: ").splitlines()
+    assert [line.partition(" should hold")[0].partition(" is not set")[0] for line in lines] == list(wrong)
+    assert lines[1].endswith("no bits set after the prefix; it holds '10.0.0.1/8'")
+    assert lines[2].endswith("; it holds 'one.example, -two.example'")
 
 
 def test_a_port_in_use_is_one_line_and_the_exit_code_is_2(taken: socket.socket) -> None:

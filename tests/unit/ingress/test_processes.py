@@ -228,9 +228,15 @@ def test_all_addresses_of_a_name_get_the_same_free_port() -> None:
         ("no-such-host.invalid", r".*[Nn]ame.*"),
     ],
 )
-def test_an_address_that_cannot_be_had_is_told_with_setting_and_reason(host: str, reason: str) -> None:
-    with pytest.raises(ListenError, match=rf"^EMPATH_SMTP_PORT: cannot listen on {host} port 0: {reason}$"):
-        sockets.bind(host, 0, "EMPATH_SMTP_PORT")
+@pytest.mark.parametrize(
+    ("port_setting", "setting"),
+    [("EMPATH_SMTP_PORT", "EMPATH_SMTP_HOST"), ("EMPATH_HEALTH_PORT", "EMPATH_HEALTH_HOST")],
+)
+def test_an_address_that_cannot_be_had_is_told_with_its_own_setting_and_the_reason(
+    host: str, reason: str, port_setting: str, setting: str
+) -> None:
+    with pytest.raises(ListenError, match=rf"^{setting}: cannot listen on {host} port 0: {reason}$"):
+        sockets.bind(host, 0, port_setting)
 
 
 def test_a_port_without_the_right_to_it_is_told_so() -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from importlib.metadata import entry_points
 from types import ModuleType
 
@@ -17,12 +17,14 @@ from empath.domain.errors import ConfigError
 from empath.ingress.hooks import NAMES, PROJECT, Specs
 from empath.ingress.hooks_runner import THREADS, TIME_LIMIT, Hook, Hooks
 
+SETTING = "EMPATH_HOOKS"
+
 GROUP = "empath.hooks"
 """Of entry points, each of which names a module."""
 
 
 def load_hooks(
-    modules: Iterable[str], *, time_limit: float = TIME_LIMIT, threads: int = THREADS
+    modules: Collection[str], *, time_limit: float = TIME_LIMIT, threads: int = THREADS
 ) -> Hooks | None:
     """The hooks of all `modules` and entry points, or None when there are none at all.
 
@@ -32,18 +34,19 @@ def load_hooks(
     manager = pluggy.PluginManager(PROJECT)
     manager.add_hookspecs(Specs)
     found = dict([*_named(modules), *_installed()])
+    origins = dict.fromkeys(found, GROUP) | dict.fromkeys(modules, SETTING)
     for name in reversed(found):  # pluggy calls the last first
-        _register(manager, name, found[name])
-    hooks = {name: _hooks_of(getattr(manager.hook, name)) for name in NAMES}
+        _register(manager, name, found[name], origins[name])
+    hooks = {name: _hooks_of(getattr(manager.hook, name), origins) for name in NAMES}
     return Hooks(hooks, time_limit=time_limit, threads=threads) if any(hooks.values()) else None
 
 
-def _named(modules: Iterable[str]) -> Iterator[tuple[str, ModuleType]]:
+def _named(modules: Collection[str]) -> Iterator[tuple[str, ModuleType]]:
     for name in dict.fromkeys(modules):
         try:
             yield name, importlib.import_module(name)
         except Exception as error:  # a module may raise whatever it likes
-            raise ConfigError(f"hook module {name} cannot be imported: {_words(error)}") from error
+            raise ConfigError(f"{SETTING}: module {name} cannot be imported: {_words(error)}") from error
 
 
 def _installed() -> Iterator[tuple[str, ModuleType]]:
@@ -56,29 +59,32 @@ def _installed() -> Iterator[tuple[str, ModuleType]]:
             ) from error
 
 
-def _register(manager: pluggy.PluginManager, name: str, module: ModuleType) -> None:
+def _register(manager: pluggy.PluginManager, name: str, module: ModuleType, origin: str) -> None:
     try:
         manager.register(module, name)
         manager.check_pending()
     except (pluggy.PluginValidationError, ValueError) as error:
         reason = str(error).replace("\n", " ")
-        raise ConfigError(f"hook module {name} cannot be used: {reason}") from error
+        raise ConfigError(f"{origin}: module {name} cannot be used: {reason}") from error
     callers = manager.get_hookcallers(module)
     if not callers:
-        raise ConfigError(f"hook module {name} has no function that is marked @hookimpl")
+        raise ConfigError(f"{origin}: module {name} has no function that is marked @hookimpl")
 
 
-def _hooks_of(caller: pluggy.HookCaller) -> list[Hook]:
-    return [_hook(implementation) for implementation in reversed(caller.get_hookimpls())]
+def _hooks_of(caller: pluggy.HookCaller, origins: Mapping[str, str]) -> list[Hook]:
+    return [
+        _hook(implementation, origins[implementation.plugin_name])
+        for implementation in reversed(caller.get_hookimpls())
+    ]
 
 
-def _hook(implementation: pluggy.HookImpl) -> Hook:
+def _hook(implementation: pluggy.HookImpl, origin: str) -> Hook:
     function = implementation.function
     name = f"{implementation.plugin_name}.{function.__name__}"
     if implementation.wrapper or implementation.hookwrapper:
-        raise ConfigError(f"hook {name} cannot be used: wrappers have nothing to wrap here")
+        raise ConfigError(f"{origin}: hook {name} cannot be used: wrappers have nothing to wrap here")
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        raise ConfigError(f"hook {name} cannot be used: it is a generator")
+        raise ConfigError(f"{origin}: hook {name} cannot be used: it is a generator")
     return Hook(name, function, tuple(implementation.argnames), inspect.iscoroutinefunction(function))
 
 

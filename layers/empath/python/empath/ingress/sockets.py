@@ -23,11 +23,18 @@ _REASONS = {
 }
 
 
+_HOST_OF = {"EMPATH_HEALTH_PORT": "EMPATH_HEALTH_HOST"}
+"""What names the address that a port is on, where it is not the one of all others."""
+
+
 class ListenError(EmpathError):
     """An address that is to be listened on cannot be had; the text names the setting and says why."""
 
     @classmethod
     def of(cls, error: OSError, host: str, port: int, setting: str) -> ListenError:
+        """`setting` is the port's; the address's own is named where that is what is wrong."""
+        if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+            setting = _HOST_OF.get(setting, "EMPATH_SMTP_HOST")
         reason = _REASONS.get(error.errno or 0) or error.strerror or str(error)
         return cls(f"{setting}: cannot listen on {host} port {port}: {reason}")
 
