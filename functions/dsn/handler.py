@@ -11,7 +11,7 @@ runtime = functions_runtime()
 
 async def work(event: Event) -> Failures:
     ports = runtime.ports
-    await ports.open("spool", "queue", "ledger")
+    await ports.open("spool", "queue", "ledger", "control", "quotas")
     stage = Reporting.over(ports)
 
     async def one(job: DsnJob, received: ReceivedJob, queue: QueueName) -> bool:

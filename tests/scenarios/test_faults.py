@@ -43,6 +43,8 @@ CALLS = {
     "ledger.settle": 4,
     "ledger.close": 1,
     "control.policy": 9,
+    "control.tenant_policy": 1,
+    "quotas.take": 1,
 }
 
 

@@ -201,9 +201,11 @@ async def test_what_never_succeeds_expires_after_a_last_attempt_and_is_reported(
     assert record.reason is Reason.EXPIRED
     last = record.attempts[-1].started - accepted
     assert timedelta(days=5) <= last < timedelta(days=5, minutes=2)
-    (report,) = [message for message in dialer.messages if message.endpoint.host == "a.test"]
-    assert b"Status: 5.4.7" in report.content
-    assert b"451 4.4.1 Connection refused" in report.content
+    delayed, failed = [message.content for message in dialer.messages if message.endpoint.host == "a.test"]
+    assert b"Action: delayed" in delayed
+    assert b"Status: 4.4.1" in delayed
+    assert b"Status: 5.4.7" in failed
+    assert b"451 4.4.1 Connection refused" in failed
 
 
 async def test_longer_delays_wait_in_the_ledger_and_no_queue_carries_more_than_15_minutes(

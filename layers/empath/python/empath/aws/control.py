@@ -1,4 +1,5 @@
-"""Runtime policy in the `control` table: items `policy#*` and `policy#<domain>` with a map `settings`."""
+"""Runtime policy in the `control` table: items `policy#*`, `policy#<domain>`, `policy#tenant:*` and
+`policy#tenant:<name>`, each with a map `settings`."""
 
 from __future__ import annotations
 
@@ -8,19 +9,22 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from empath.aws.attributes import decode_item, encode_item
 from empath.aws.errors import trouble
 from empath.domain.errors import ControlTrouble, InvalidPolicy
 from empath.domain.instant import format_instant
-from empath.domain.policy import DomainPolicy
-from empath.domain.policy_items import EVERY_DOMAIN, PolicyItems
+from empath.domain.policy import DomainPolicy, read_policy, read_tenant_policy
+from empath.domain.policy_items import EVERYBODY, PolicyItems
+from empath.domain.report_policy import TenantPolicy
 from empath.ports.clock import Clock
 from empath.ports.metrics import Metrics
 
 if TYPE_CHECKING:
     from types_aiobotocore_dynamodb import DynamoDBClient
+
+P = TypeVar("P")
 
 SCHEMA = 1
 
@@ -28,7 +32,7 @@ FRESH_FOR = timedelta(seconds=30)
 """How long an item is not read again; the longest that a change needs to take effect."""
 
 MAX_KNOWN = 10_000
-"""Domains remembered at a time, by far most of them without an item: some 5 MB at worst."""
+"""Domains, and tenants, remembered at a time, by far most of them without an item: some 5 MB at worst."""
 
 logger = logging.getLogger(__name__)
 
@@ -39,31 +43,53 @@ class _Known:
     reading: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
+@dataclass(slots=True)
+class _Kind(Generic[P]):
+    """The items of domains, or those of tenants."""
+
+    prefix: str
+    items: PolicyItems[P]
+    known: OrderedDict[str, _Known] = field(default_factory=OrderedDict)
+
+    def key(self, name: str) -> str:
+        return f"{self.prefix}{name}"
+
+
 class DynamoControl:
     def __init__(self, client: DynamoDBClient, table: str, *, clock: Clock, metrics: Metrics) -> None:
         self._client = client
         self._table = table
         self._clock = clock
         self._metrics = metrics
-        self._items = PolicyItems()
-        self._known: OrderedDict[str, _Known] = OrderedDict()
+        self._domains = _Kind("policy#", PolicyItems(read_policy))
+        self._tenants = _Kind("policy#tenant:", PolicyItems(read_tenant_policy))
 
     async def policy(self, domain: str) -> DomainPolicy:
-        domain = domain.lower()
-        # `*` first: a domain's settings are judged together with it.
-        for name in (EVERY_DOMAIN, domain):
-            await self._refresh(name)
-        return self._items.policy(domain)
+        return await self._policy(self._domains, domain.lower())
+
+    async def tenant_policy(self, tenant: str | None) -> TenantPolicy:
+        return await self._policy(self._tenants, tenant or EVERYBODY)
 
     async def set_policy(self, domain: str, settings: Mapping[str, Any]) -> None:
-        domain = domain.lower()
-        if domain != EVERY_DOMAIN:
-            await self._read(EVERY_DOMAIN)
-        self._items.check(domain, settings)
+        await self._write(self._domains, domain.lower(), settings)
+
+    async def set_tenant_policy(self, tenant: str, settings: Mapping[str, Any]) -> None:
+        await self._write(self._tenants, tenant, settings)
+
+    async def _policy(self, kind: _Kind[P], name: str) -> P:
+        # `*` first: a domain's settings are judged together with it.
+        for each in dict.fromkeys((EVERYBODY, name)):
+            await self._refresh(kind, each)
+        return kind.items.policy(name)
+
+    async def _write(self, kind: _Kind[P], name: str, settings: Mapping[str, Any]) -> None:
+        if name != EVERYBODY:
+            await self._read(kind, EVERYBODY)
+        kind.items.check(name, settings)
         try:
             item = encode_item(
                 {
-                    "pk": f"policy#{domain}",
+                    "pk": kind.key(name),
                     "schema": SCHEMA,
                     "settings": settings,
                     "changed_at": format_instant(self._clock.now()),
@@ -71,19 +97,19 @@ class DynamoControl:
             )
         except TypeError as error:
             raise InvalidPolicy(str(error)) from error
-        with trouble(ControlTrouble, f"writing the policy of {domain}"):
+        with trouble(ControlTrouble, f"writing {kind.key(name)}"):
             await self._client.put_item(TableName=self._table, Item=item)
-        self._items.take(domain, settings)
+        kind.items.take(name, settings)
 
-    async def _refresh(self, name: str) -> None:
-        known = self._known.setdefault(name, _Known())
-        self._known.move_to_end(name)
+    async def _refresh(self, kind: _Kind[P], name: str) -> None:
+        known = kind.known.setdefault(name, _Known())
+        kind.known.move_to_end(name)
         async with known.reading:
             now = self._clock.now()
             if known.read_at is not None and now - known.read_at < FRESH_FOR:
                 return
             try:
-                await self._read(name)
+                await self._read(kind, name)
             except ControlTrouble:
                 if known.read_at is None:
                     raise
@@ -91,25 +117,25 @@ class DynamoControl:
                 self._metrics.count("stale_policy")
                 return
             known.read_at = now
-        self._forget_the_oldest()
+        _forget_the_oldest(kind)
 
-    async def _read(self, name: str) -> None:
-        with trouble(ControlTrouble, f"reading the policy of {name}"):
-            answer = await self._client.get_item(TableName=self._table, Key={"pk": {"S": f"policy#{name}"}})
+    async def _read(self, kind: _Kind[P], name: str) -> None:
+        key = kind.key(name)
+        with trouble(ControlTrouble, f"reading {key}"):
+            answer = await self._client.get_item(TableName=self._table, Key={"pk": {"S": key}})
         try:
-            self._items.take(name, _settings(answer.get("Item") or {}))
+            kind.items.take(name, _settings(answer.get("Item") or {}))
         except InvalidPolicy as error:
             # The error names fields and rules; neither is a secret.
-            logger.warning(
-                "an invalid policy is ignored", extra={"policy": f"policy#{name}", "fault": str(error)}
-            )
+            logger.warning("an invalid policy is ignored", extra={"policy": key, "fault": str(error)})
             self._metrics.count("invalid_policy")
 
-    def _forget_the_oldest(self) -> None:
-        while len(self._known) > MAX_KNOWN:
-            name = next(name for name in self._known if name != EVERY_DOMAIN)
-            del self._known[name]
-            self._items.forget(name)
+
+def _forget_the_oldest(kind: _Kind[P]) -> None:
+    while len(kind.known) > MAX_KNOWN:
+        name = next(name for name in kind.known if name != EVERYBODY)
+        del kind.known[name]
+        kind.items.forget(name)
 
 
 def _settings(item: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -51,6 +51,7 @@ from empath.domain.records import (
     DeliveryRecord,
     Lease,
     MessageRecord,
+    ReportState,
 )
 from empath.pipeline.batch import all_of
 from empath.ports.ledger import Claimed, ClaimResult, LeaseHeld, Listed, Missing, Stale
@@ -155,12 +156,12 @@ class DynamoLedger:
         write.status_in(OPEN)
         await self._update(items.key_of_delivery(key), write, f"marking {key} as queued")
 
-    async def mark_reported(self, key: DeliveryKey, event: str) -> None:
+    async def mark_reported(self, key: DeliveryKey, event: str, state: ReportState = "sent") -> None:
         write = Write(
             conditions=["#reports.#event = :owed"],
-            sets=["#reports.#event = :sent"],
+            sets=["#reports.#event = :state"],
             names={"#event": event},
-            values={":owed": text("owed"), ":sent": text("sent")},
+            values={":owed": text("owed"), ":state": text(state)},
         )
         await self._update(items.key_of_delivery(key), write, f"marking {key} as reported")
 

@@ -1,15 +1,22 @@
-"""What the operator decides per destination domain: `policy#<domain>` over `policy#*`."""
+"""What the operator decides per destination domain: `policy#<domain>` over `policy#*`.
+
+And per tenant, who is on the other side: `policy#tenant:<name>` over `policy#tenant:*`. A domain has no colon
+but in an address literal, so the two never meet.
+"""
 
 from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from empath.domain.errors import InvalidPolicy
+from empath.domain.report_policy import TenantPolicy
 from empath.domain.retry import RetryPolicy
+
+M = TypeVar("M", bound=BaseModel)
 
 TlsMode = Literal["opportunistic", "required", "disabled"]
 
@@ -40,9 +47,18 @@ def merge_policy(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[s
 
 
 def read_policy(settings: Mapping[str, Any]) -> DomainPolicy:
-    """Validate settings; InvalidPolicy names each wrong field and says why."""
+    """Validate a domain's settings; InvalidPolicy names each wrong field and says why."""
+    return _read(DomainPolicy, settings)
+
+
+def read_tenant_policy(settings: Mapping[str, Any]) -> TenantPolicy:
+    """Validate a tenant's settings; InvalidPolicy names each wrong field and says why."""
+    return _read(TenantPolicy, settings)
+
+
+def _read(model: type[M], settings: Mapping[str, Any]) -> M:
     try:
-        return DomainPolicy.model_validate(dict(settings))
+        return model.model_validate(dict(settings))
     except ValidationError as error:
         faults = "; ".join(
             f"{'.'.join(str(part) for part in fault['loc']) or 'policy'}: {fault['msg']}"

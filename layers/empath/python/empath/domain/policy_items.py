@@ -1,51 +1,54 @@
 """Which policy is in force while items come, go and are sometimes wrong.
 
-An item is the settings of one domain, or of `*`. A wrong item never replaces a good one: what was in force
-stays in force until somebody writes a good one, and whoever read the item hears why.
+An item is the settings of one domain (or tenant), or of `*`, which is all of them. A wrong item never
+replaces a good one: what was in force stays in force until somebody writes a good one, and whoever read the
+item hears why.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, TypeVar
 
 from empath.domain.errors import InvalidPolicy
-from empath.domain.policy import DomainPolicy, merge_policy, read_policy
+from empath.domain.policy import merge_policy
 
-EVERY_DOMAIN = "*"
+EVERYBODY = "*"
 
 Settings = Mapping[str, Any]
+P = TypeVar("P")
 
 
-class PolicyItems:
-    """The last good settings of every item seen so far."""
+class PolicyItems(Generic[P]):
+    """The last good settings of every item seen so far, of one kind; `read` validates."""
 
-    def __init__(self) -> None:
+    def __init__(self, read: Callable[[Settings], P]) -> None:
+        self._read = read
         self._good: dict[str, Settings] = {}
-        self._in_force: dict[str, DomainPolicy] = {}
+        self._in_force: dict[str, P] = {}
 
-    def check(self, domain: str, settings: Settings) -> DomainPolicy:
+    def check(self, name: str, settings: Settings) -> P:
         """The policy that these settings would make. Raises InvalidPolicy."""
-        if domain == EVERY_DOMAIN:
-            return read_policy(settings)
-        return read_policy(merge_policy(self._good.get(EVERY_DOMAIN, {}), settings))
+        if name == EVERYBODY:
+            return self._read(settings)
+        return self._read(merge_policy(self._good.get(EVERYBODY, {}), settings))
 
-    def take(self, domain: str, settings: Settings) -> None:
+    def take(self, name: str, settings: Settings) -> None:
         """Put settings in force (empty: the item is gone). Raises InvalidPolicy and changes nothing then."""
-        self.check(domain, settings)
-        self._good[domain] = dict(settings)
+        self.check(name, settings)
+        self._good[name] = dict(settings)
 
-    def policy(self, domain: str) -> DomainPolicy:
-        """`domain` over `*` over the defaults, each in its last good version."""
+    def policy(self, name: str) -> P:
+        """`name` over `*` over the defaults, each in its last good version."""
         try:
-            policy = self.check(domain, self._good.get(domain, {}))
+            policy = self.check(name, self._good.get(name, {}))
         except InvalidPolicy:
             # Good by itself once, at odds with a later `*`: what it last made together with one stays.
-            return self._in_force.get(domain) or self.policy(EVERY_DOMAIN)
-        self._in_force[domain] = policy
+            return self._in_force.get(name) or self.policy(EVERYBODY)
+        self._in_force[name] = policy
         return policy
 
-    def forget(self, domain: str) -> None:
-        """Know no more about `domain` than before it was first seen."""
-        self._good.pop(domain, None)
-        self._in_force.pop(domain, None)
+    def forget(self, name: str) -> None:
+        """Know no more about `name` than before it was first seen."""
+        self._good.pop(name, None)
+        self._in_force.pop(name, None)

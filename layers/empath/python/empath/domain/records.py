@@ -17,7 +17,9 @@ from empath.domain.reply import Reply
 MAX_ATTEMPTS_KEPT = 20
 MAX_RECIPIENTS_PER_DELIVERY = 100
 
-ReportState = Literal["owed", "sent"]
+ReportState = Literal["owed", "sent", "switched_off", "automatic", "over_limit"]
+"""A report is owed until it is handed in, or decided against: by the tenant's policy, because the message was
+made by a machine (RFC 3834), or because its recipient has had as many as policy allows."""
 
 
 class DeliveryKey(BaseModel):
@@ -77,6 +79,10 @@ class RecipientRecord(BaseModel):
     next_hop: str | None = None
     attempt: int = 0
     """The attempt that gave `reply`; 0 before the first."""
+    passed_on: bool | None = None
+    """True: a next hop took it and was told NOTIFY, so reports are its business (RFC 3461 §5.2.1)."""
+    delay_reported: int | None = None
+    """The attempt whose deferral the sender was told of; that happens once."""
 
     @classmethod
     def of(cls, recipient: Recipient) -> RecipientRecord:
@@ -134,7 +140,7 @@ class DeliveryRecord(BaseModel):
     reason: Reason | None = None
     site: str | None = None
     reports: dict[str, ReportState] = {}
-    """Report events (`failed-<attempt>`) and whether their report was handed in."""
+    """Report events (`failed-`, `delayed-` or `relayed-<attempt>`) and what became of their reports."""
     forget_at: InstantField | None = None
     """Set with the last outcome: the store may drop the record then."""
 

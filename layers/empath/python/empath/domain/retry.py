@@ -1,4 +1,4 @@
-"""When a deferred delivery is tried again, and when it is given up."""
+"""When a deferred delivery is tried again, when its sender hears of it, and when it is given up."""
 
 from __future__ import annotations
 
@@ -18,12 +18,19 @@ class RetryPolicy(BaseModel):
     jitter: float = Field(default=0.2, ge=0, lt=1)
     max_attempts: int = Field(default=25, ge=1, le=1000)
     expiry: float = Field(default=5 * 86_400, gt=0, le=30 * 86_400)
+    delay_report_after: float | None = Field(default=4 * 3600, gt=0, le=30 * 86_400)
+    """From receipt; the first deferral after that tells the sender. None: no report says `delayed`."""
 
     @model_validator(mode="after")
     def _delays_fit(self) -> RetryPolicy:
         if self.first_delay > self.max_delay:
             raise ValueError("first_delay must not be longer than max_delay")
         return self
+
+    def is_late(self, *, received_at: datetime, now: datetime) -> bool:
+        """Whether a recipient that is deferred at `now` has waited long enough to tell the sender."""
+        after = self.delay_report_after
+        return after is not None and now - received_at >= timedelta(seconds=after)
 
     def delay(self, attempt: int, random: float) -> timedelta:
         """The wait after `attempt` (1 for the first); `random` is uniform in [0, 1)."""

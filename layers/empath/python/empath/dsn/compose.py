@@ -1,13 +1,15 @@
 """Write a report: multipart/report of RFC 6522 with the delivery-status fields of RFC 3464.
 
 Octets out of values, and nothing else: the same report gives the same octets, so a redelivered job
-writes the same message again. The result is 7-bit with CRLF line ends, whatever is reported on; the
-`message/global-delivery-status` of RFC 6533 §4 is therefore never needed, only its address type.
+writes the same message again. CRLF line ends, and 7-bit but for what somebody asked to have in 8 bits: the
+whole message of a sender who used 8BITMIME, or the addresses and headers of one who used SMTPUTF8, in the
+`global` types of RFC 6533. Its own header section is always ASCII, so it needs no SMTPUTF8 on its way.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from datetime import datetime
 from email.utils import format_datetime
 
@@ -18,43 +20,42 @@ from empath.dsn.encoding import (
     decoded_xtext,
     escaped_text,
     field,
+    is_utf8,
     original_recipient,
+    text_field,
     to_value,
     transfer_form,
+    unencoded_form,
 )
-from empath.dsn.model import Report, ReportedRecipient
+from empath.dsn.model import Report, ReportedRecipient, header_section
 
 
 def compose_report(report: Report) -> bytes:
     """The whole message, header section and all, in CRLF lines of at most 998 octets."""
-    parts = [
-        _text_part(report),
-        _part("message/delivery-status", b"", "7bit", _delivery_status(report).encode("ascii")),
-    ]
-    if report.original_headers:
-        encoding, content = transfer_form(report.original_headers)
-        parts.append(_part("text/rfc822-headers", b"", encoding, content))
+    parts = [_text_part(report), _status_part(report), *_returned_part(report)]
     boundary = _boundary(report, parts)
     mark = b"\r\n--" + boundary.encode("ascii")
     preamble = b"This is a delivery status report in MIME format (RFC 3464).\r\n"
     body = b"".join(mark + b"\r\n" + part for part in parts)
-    return _header(report, boundary).encode("ascii") + b"\r\n" + preamble + body + mark + b"--\r\n"
+    encoding = "7bit" if body.isascii() else "8bit"
+    header = _header(report, boundary, encoding).encode("ascii")
+    return header + b"\r\n" + preamble + body + mark + b"--\r\n"
 
 
-def _header(report: Report, boundary: str) -> str:
+def _header(report: Report, boundary: str, encoding: str) -> str:
     host = report.reporting_mta
     return "".join(
         (
             field("From", f'"Mail Delivery System" <mailer-daemon@{host}>'),
             field("To", to_value(str(report.reverse_path))),
-            field("Subject", wording.subject(report)),
+            text_field("Subject", wording.subject(report)),
             field("Date", format_datetime(report.composed_at)),
             field("Message-ID", f"<{report.report_id}@{host}>"),
             field("Auto-Submitted", "auto-replied"),  # RFC 3834 §5
             field("MIME-Version", "1.0"),
             "Content-Type: multipart/report; report-type=delivery-status;\r\n"
             f' boundary="{boundary}"\r\n'
-            "Content-Transfer-Encoding: 7bit\r\n",
+            f"Content-Transfer-Encoding: {encoding}\r\n",
         )
     )
 
@@ -66,6 +67,35 @@ def _text_part(report: Report) -> bytes:
     return _part("text/plain", f"; charset={charset}".encode("ascii"), encoding, content)
 
 
+def _status_part(report: Report) -> bytes:
+    """Addresses beyond ASCII as they are make it global (RFC 6533 §4); else it is 7-bit for every reader."""
+    fields = _delivery_status(report, utf8=report.international).encode()
+    encoding = "7bit" if fields.isascii() else "8bit"
+    kind = "message/delivery-status" if fields.isascii() else "message/global-delivery-status"
+    return _part(kind, b"", encoding, fields)
+
+
+def _returned_part(report: Report) -> Iterator[bytes]:
+    """The original, or what of it can be returned; nothing when there is none."""
+    message = _ended(report.original_message)
+    encoding = unencoded_form(message)
+    if message and encoding is not None:
+        is_global = report.international and is_utf8(header_section(message))
+        yield _part("message/global" if is_global else "message/rfc822", b"", encoding, message)
+        return
+    headers = _ended(report.original_headers or header_section(message))
+    encoding = unencoded_form(headers)
+    if headers and encoding is not None and report.international and is_utf8(headers):
+        yield _part("message/global-headers", b"", encoding, headers)
+    elif headers:
+        encoding, content = transfer_form(headers)
+        yield _part("text/rfc822-headers", b"", encoding, content)
+
+
+def _ended(octets: bytes) -> bytes:
+    return octets + b"\r\n" if octets and not octets.endswith(b"\r\n") else octets
+
+
 def _part(kind: str, parameters: bytes, encoding: str, content: bytes) -> bytes:
     return (
         f"Content-Type: {kind}".encode("ascii")
@@ -75,9 +105,9 @@ def _part(kind: str, parameters: bytes, encoding: str, content: bytes) -> bytes:
     )
 
 
-def _delivery_status(report: Report) -> str:
+def _delivery_status(report: Report, *, utf8: bool) -> str:
     groups = [_per_message_fields(report)]
-    groups.extend(_per_recipient_fields(recipient) for recipient in report.recipients)
+    groups.extend(_per_recipient_fields(recipient, utf8=utf8) for recipient in report.recipients)
     return "\r\n".join(groups)
 
 
@@ -86,18 +116,20 @@ def _per_message_fields(report: Report) -> str:
     fields = [field("Reporting-MTA", f"dns; {report.reporting_mta}")]
     if report.envid:
         fields.insert(0, field("Original-Envelope-Id", decoded_xtext(report.envid)))
+    if report.received_from:
+        fields.append(field("Received-From-MTA", f"dns; {report.received_from}"))
     fields.extend(_date("Arrival-Date", report.arrival_date))
     return "".join(fields)
 
 
-def _per_recipient_fields(recipient: ReportedRecipient) -> str:
+def _per_recipient_fields(recipient: ReportedRecipient, *, utf8: bool) -> str:
     """RFC 3464 §2.3."""
     fields = []
-    original = original_recipient(recipient.orcpt) if recipient.orcpt else None
+    original = original_recipient(recipient.orcpt, utf8=utf8) if recipient.orcpt else None
     if original is not None:
-        fields.append(field("Original-Recipient", original))
+        fields.append(field("Original-Recipient", original, utf8=utf8))
     fields += [
-        field("Final-Recipient", address(str(recipient.final_recipient))),
+        field("Final-Recipient", address(str(recipient.final_recipient), utf8=utf8), utf8=utf8),
         field("Action", recipient.action.value),
         field("Status", str(recipient.status)),
     ]

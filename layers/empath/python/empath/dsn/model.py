@@ -19,6 +19,7 @@ from empath.domain.errors import EmpathError
 from empath.domain.instant import InstantField
 from empath.domain.reason import Reason
 from empath.domain.reply import EnhancedStatusCode, Reply, StatusField
+from empath.domain.report_policy import MAX_FULL_MESSAGE, ReportTemplate
 
 MAX_RETURNED_HEADERS = 64 * 1024
 """Octets of the original's header section that a report returns; Postfix's header_size_limit is 100 kB."""
@@ -79,10 +80,18 @@ class Report(BaseModel):
     """Who gets the report: the reverse-path of the original message."""
     recipients: tuple[ReportedRecipient, ...] = Field(min_length=1)
     arrival_date: InstantField | None = None
+    received_from: str | None = None
+    """The client that handed the message in: `mail.example.com ([192.0.2.1])`."""
     envid: str | None = None
     """The ENVID parameter as the client gave it, xtext and all (RFC 3461 §4.4)."""
     original_headers: bytes = Field(default=b"", max_length=MAX_RETURNED_HEADERS)
     """The header section to return, see `header_section`; empty: nothing is returned."""
+    original_message: bytes = Field(default=b"", max_length=MAX_FULL_MESSAGE)
+    """The whole message to return (RFC 3461 §4.3, RET=FULL); where it cannot travel as it is, of it the
+    header section."""
+    international: bool = False
+    """The original was sent with SMTPUTF8, so its sender can read addresses beyond ASCII (RFC 6533)."""
+    template: ReportTemplate = ReportTemplate()
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +119,12 @@ class ParsedReport:
     recipients: tuple[ParsedRecipient, ...]
     message_id: str | None = None
     to: str | None = None
+    subject: str | None = None
     envid: str | None = None
     arrival_date: datetime | None = None
+    received_from: str | None = None
     original_headers: bytes = b""
+    original_message: bytes = b""
     text: str = ""
 
 

@@ -1,23 +1,23 @@
 """The part of a report that a person reads: what happened, why, and what to do.
 
 Plain text with LF line ends; `compose` brings it into its transport form. Strangers' words (replies,
-addresses) appear here only after `printable`, and never at the start of a line.
+addresses) appear here only after `printable`, and never at the start of a line but where an operator's
+template puts them there.
 """
 
 from __future__ import annotations
 
-import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from datetime import datetime
 from email.utils import format_datetime
+from string import Template
 
 from empath.domain.reason import Reason
+from empath.dsn.encoding import DIRECTION, UNPRINTABLE, decoded_xtext
 from empath.dsn.model import Action, Report, ReportedRecipient
 
 _WIDTH = 72
-_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff\ud800-\udfff]")
-# Characters that turn the direction of text could make a reply read as something else.
-_DIRECTION = re.compile("[\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 _URGENCY = (Action.FAILED, Action.DELAYED, Action.RELAYED, Action.EXPANDED, Action.DELIVERED)
 
@@ -94,30 +94,89 @@ _ADVICE_DEFAULT = (
 
 
 def subject(report: Report) -> str:
-    """One of five fixed subjects, for the gravest thing that the report says."""
-    return _SUBJECTS[min((recipient.action for recipient in report.recipients), key=_URGENCY.index)]
+    """What the gravest thing is that the report says, in the operator's words or ours."""
+    own = report.template.subject
+    if own is None:
+        return _SUBJECTS[_gravest(report)]
+    return Template(own).substitute(
+        relay=report.reporting_mta, subject=_SUBJECTS[_gravest(report)], event=_gravest(report).value
+    )
 
 
 def body(report: Report) -> str:
     """The whole human part."""
-    paragraphs = [f"This is the mail relay {report.reporting_mta}."]
-    for action in _URGENCY:
-        concerned = [recipient for recipient in report.recipients if recipient.action is action]
-        if concerned:
-            paragraphs.append(
-                _wrapped(f"Your message to the following {_count(concerned)}{_HAPPENED[action]}")
-            )
-            paragraphs.extend("\n".join(_story(recipient)) for recipient in concerned)
+    own = report.template.body
+    if own is not None:
+        text = Template(own).substitute(_body_fields(report))
+        lines = [printable(line).rstrip() for line in text.replace("\r\n", "\n").split("\n")]
+        return "\n".join(lines).rstrip("\n") + "\n"
+    paragraphs = [f"This is the mail relay {report.reporting_mta}.", *_recipients(report)]
     if report.arrival_date is not None:
         paragraphs.append(f"The message was received on {format_datetime(report.arrival_date)}.")
-    returned = "and the header of your message " if report.original_headers else ""
+    returned = _returned(report)
+    returned = f"and {returned} " if returned else ""
     paragraphs.append(_wrapped(f"Details for mail administrators {returned}follow below."))
     return "\n\n".join(paragraphs) + "\n"
 
 
+def _gravest(report: Report) -> Action:
+    return min((recipient.action for recipient in report.recipients), key=_URGENCY.index)
+
+
+def _returned(report: Report) -> str:
+    if report.original_message:
+        return "your message"
+    return "the header of your message" if report.original_headers else ""
+
+
+def _recipients(report: Report) -> Iterator[str]:
+    """Paragraphs: what happened, and each recipient that it happened to."""
+    for action in _URGENCY:
+        concerned = [recipient for recipient in report.recipients if recipient.action is action]
+        if concerned:
+            yield _wrapped(f"Your message to the following {_count(concerned)}{_HAPPENED[action]}")
+            for recipient in concerned:
+                yield _told(recipient, report.template.recipient)
+
+
+def _told(recipient: ReportedRecipient, template: str | None) -> str:
+    if template is None:
+        return "\n".join(_story(recipient))
+    return Template(template).substitute(_recipient_fields(recipient)).rstrip("\n")
+
+
+def _body_fields(report: Report) -> Mapping[str, str]:
+    return {
+        "relay": report.reporting_mta,
+        "subject": _SUBJECTS[_gravest(report)],
+        "event": _gravest(report).value,
+        "recipients": "\n\n".join(_recipients(report)),
+        "received": _moment(report.arrival_date),
+        "returned": _returned(report),
+        "envelope_id": printable(decoded_xtext(report.envid)) if report.envid else "",
+        "report_id": report.report_id,
+    }
+
+
+def _recipient_fields(recipient: ReportedRecipient) -> Mapping[str, str]:
+    return {
+        "address": printable(str(recipient.final_recipient)),
+        "why": _WHY.get(recipient.reason, "") if recipient.reason else "",
+        "reply": " ".join(_lines_of(recipient)),
+        "advice": _advice(recipient) if recipient.action is Action.FAILED else "",
+        "server": printable(recipient.remote_mta or ""),
+        "status": str(recipient.status),
+        "until": _moment(recipient.will_retry_until),
+    }
+
+
+def _moment(instant: datetime | None) -> str:
+    return "" if instant is None else format_datetime(instant)
+
+
 def printable(text: str) -> str:
     """`text` without anything that moves the cursor or turns the direction of reading."""
-    return _DIRECTION.sub("?", _UNPRINTABLE.sub(" ", text))
+    return DIRECTION.sub("?", UNPRINTABLE.sub(" ", text))
 
 
 def _count(recipients: list[ReportedRecipient]) -> str:

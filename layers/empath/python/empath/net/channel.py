@@ -55,6 +55,7 @@ class SmtpChannel:
             self._session.deadline = Deadline(deadline)
         outcomes: dict[str, RecipientOutcome] = {}
         ambiguous = False
+        passed_on: set[str] = set()
         recipients = list(dict.fromkeys(transaction.recipients))
         waiting = deque(self._batches(recipients))
         while waiting:
@@ -70,7 +71,13 @@ class SmtpChannel:
             # RFC 5321 §4.5.3.1.10: those who were too many are sent the message in another transaction.
             if _is_sent(done) and (rest := _too_many(done)):
                 waiting.appendleft(rest)
-        return TransactionResult({address: outcomes[address] for address in recipients}, ambiguous=ambiguous)
+            if "DSN" in done.used:
+                passed_on.update(batch)
+        return TransactionResult(
+            {address: outcomes[address] for address in recipients},
+            ambiguous=ambiguous,
+            passed_on=frozenset(passed_on),
+        )
 
     async def reset(self, *, deadline: float | None = None) -> bool:
         if deadline is not None:

@@ -11,6 +11,7 @@ from empath.domain.outcome import RecipientOutcome
 from empath.domain.reason import Reason
 from empath.domain.records import MAX_ATTEMPTS_KEPT, Attempt, DeliveryRecord, RecipientRecord
 from empath.domain.retry import RetryPolicy
+from empath.pipeline.report_events import hears_of_delay, owed_events
 
 RETENTION = timedelta(days=30)
 """How long the ledger remembers what is settled. Longer than any queue keeps a job (14 days), so that
@@ -25,6 +26,8 @@ class AttemptResult:
     next_hop: str | None = None
     tls: str | None = None
     ambiguous: bool = False
+    passed_on: frozenset[str] = frozenset()
+    """Recipients whose NOTIFY the next hop was told."""
 
     @classmethod
     def for_all(cls, record: DeliveryRecord, outcome: RecipientOutcome) -> AttemptResult:
@@ -42,19 +45,6 @@ class Conclusion:
 def waiting_recipients(record: DeliveryRecord) -> list[str]:
     """The addresses that an attempt has to try."""
     return [address for address, recipient in record.recipients.items() if recipient.state is State.QUEUED]
-
-
-def report_event(attempt: int) -> str:
-    """The name of the report about the recipients that failed at `attempt`."""
-    return f"failed-{attempt}"
-
-
-def attempt_of_event(event: str) -> int:
-    """The inverse of `report_event`; ValueError for another kind of event."""
-    kind, _, number = event.partition("-")
-    if kind != "failed":
-        raise ValueError(f"unknown report event {event!r:.40}")
-    return int(number)
 
 
 def conclude(
@@ -75,7 +65,7 @@ def conclude(
     """
     recipients = dict(record.recipients)
     for address, outcome in result.outcomes.items():
-        recipients[address] = _after(recipients[address], outcome, record.attempt, result.next_hop)
+        recipients[address] = _after(recipients[address], outcome, record.attempt, result, address)
 
     next_attempt_at = None
     if any(recipient.state is State.DEFERRED for recipient in recipients.values()):
@@ -86,12 +76,9 @@ def conclude(
             given_up = Reason.EXPIRED if now >= record.expires else Reason.ATTEMPTS_USED_UP
             recipients = {address: _expired(known, given_up) for address, known in recipients.items()}
 
-    lost = [
-        known
-        for known in recipients.values()
-        if known.attempt == record.attempt and known.state in (State.FAILED, State.EXPIRED)
-    ]
-    owes = (report_event(record.attempt),) if lost and reportable else ()
+    if reportable and policy.is_late(received_at=record.received_at, now=now):
+        recipients = {address: _late(known, record.attempt) for address, known in recipients.items()}
+    owes = owed_events(recipients, record.attempt) if reportable else ()
     concluded = record.model_copy(
         update={
             "recipients": recipients,
@@ -119,17 +106,26 @@ def _stretched(policy: RetryPolicy, patience: float) -> RetryPolicy:
 
 
 def _after(
-    recipient: RecipientRecord, outcome: RecipientOutcome, attempt: int, next_hop: str | None
+    recipient: RecipientRecord, outcome: RecipientOutcome, attempt: int, result: AttemptResult, address: str
 ) -> RecipientRecord:
+    state = advance(recipient.state, outcome.event)
     return recipient.model_copy(
         update={
-            "state": advance(recipient.state, outcome.event),
+            "state": state,
             "reply": outcome.reply,
             "reason": outcome.reason,
-            "next_hop": next_hop,
+            "next_hop": result.next_hop,
             "attempt": attempt,
+            "passed_on": (state is State.SENT and address in result.passed_on) or None,
         }
     )
+
+
+def _late(recipient: RecipientRecord, attempt: int) -> RecipientRecord:
+    """The recipient once its sender is told that it is late, if that is still to be done."""
+    if not hears_of_delay(recipient):
+        return recipient
+    return recipient.model_copy(update={"delay_reported": attempt})
 
 
 def _expired(recipient: RecipientRecord, reason: Reason) -> RecipientRecord:

@@ -216,7 +216,9 @@ class Delivery(Stage):
         )
         try:
             done = await channel.transact(transaction)
-            return AttemptResult(done.outcomes, str(endpoint), channel.tls, done.ambiguous)
+            return AttemptResult(
+                done.outcomes, str(endpoint), channel.tls, done.ambiguous, passed_on=done.passed_on
+            )
         except SpoolTrouble:
             refused = Deferred(
                 Reply.of(451, "4.3.0", "The raw message could not be read"), Reason.WORKER_FAILED

@@ -3,6 +3,10 @@
 Its id follows from (message, delivery, event), so that a redelivered job hands in the same message
 again, which spool and ledger take for what it is. Reports have the null reverse-path, and what has that
 is never reported (RFC 5321 §6.1): the loop ends there.
+
+What is owed and not sent after all is written down as such: the tenant's policy switches reports off, the
+message was made by a machine and nobody asked for a report about it (RFC 3834), or the recipient of reports
+has had as many in this hour as policy allows.
 """
 
 from __future__ import annotations
@@ -11,26 +15,36 @@ import hashlib
 import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from empath.domain.address import Mailbox
-from empath.domain.delivery_state import State
 from empath.domain.envelope import Envelope, Recipient, Source
 from empath.domain.errors import SpoolObjectMissing
-from empath.domain.records import DeliveryKey, DeliveryRecord, MessageRecord, RecipientRecord
-from empath.domain.reply import EnhancedStatusCode
+from empath.domain.records import DeliveryKey, DeliveryRecord, MessageRecord, ReportState
+from empath.domain.report_policy import ReportPolicy
 from empath.domain.ulid import RANDOM_BITS, encode_ulid
+from empath.dsn.automatic import Origin, origin_of
 from empath.dsn.compose import compose_report
-from empath.dsn.model import MAX_RETURNED_HEADERS, Action, Report, ReportedRecipient, header_section
-from empath.pipeline.accept import Acceptance
-from empath.pipeline.conclude import attempt_of_event
+from empath.dsn.encoding import unencoded_form
+from empath.dsn.model import MAX_RETURNED_HEADERS, Action, Report, header_section
+from empath.pipeline.accept import Acceptance, spool_key_of
 from empath.pipeline.jobs import DsnJob
+from empath.pipeline.report_events import ReportEvent
+from empath.pipeline.reported import received_from, reported_recipients
 from empath.pipeline.stage import Stage
-from empath.ports import Clock, JobQueue, Ledger, Spool
+from empath.ports import Clock, Control, JobQueue, Ledger, Metrics, Quotas, Spool
 
-DELIVERY_TIME_EXPIRED = EnhancedStatusCode(5, 4, 7)  # RFC 3463 §3.5
+LIMIT_WINDOW = timedelta(hours=1)
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Original:
+    """What there is to return: the header section as it was sent on, trace header first; maybe all of it."""
+
+    headers: bytes = b""
+    message: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +52,14 @@ class Reporting(Stage):
     spool: Spool
     queue: JobQueue
     ledger: Ledger
+    control: Control
+    quotas: Quotas
     clock: Clock
+    metrics: Metrics
     hostname: str
 
     async def report(self, job: DsnJob) -> None:
-        """Hand in the report that `job` names, then mark it sent. Raises a Trouble; come again then."""
+        """Hand in the report that `job` names, then mark it. Raises a Trouble; come again then."""
         record = await self.ledger.delivery(job.key)
         if record is None or record.reports.get(job.event) != "owed":
             logger.info("report is not owed (any more)", extra={"event": job.event})
@@ -50,42 +67,95 @@ class Reporting(Stage):
                 await self._clear_away(record, job.event)
             return
         message = await self.ledger.message(job.message_id)
+        state: ReportState = "sent"
         if message is not None and message.reverse_path is not None:
-            await self._hand_in(message, message.reverse_path, record, job.event)
-        await self.ledger.mark_reported(job.key, job.event)
+            state = await self._report(message, message.reverse_path, record, job.event)
+        await self.ledger.mark_reported(job.key, job.event, state)
 
-    async def _hand_in(
-        self, message: MessageRecord, reverse_path: Mailbox, record: DeliveryRecord, event: str
-    ) -> None:
-        report_id = report_id_of(record.key, event, message.received_at)
-        report = Report(
-            report_id=report_id,
-            reporting_mta=self.hostname,
-            composed_at=self.clock.now(),
-            reverse_path=reverse_path,
-            recipients=tuple(reported_recipients(record, event)),
-            arrival_date=message.received_at,
-            envid=message.envid,
-            original_headers=await self._original_headers(message),
+    async def _report(
+        self, message: MessageRecord, reverse_path: Mailbox, record: DeliveryRecord, name: str
+    ) -> ReportState:
+        """Hand the report in, or decide against it."""
+        policy = (await self.control.tenant_policy(message.tenant)).reports
+        event = ReportEvent.parse(name)
+        original = await self._original(message, event, policy)
+        unwanted = _is_unwanted(origin_of(original.headers), event.action)
+        recipients = reported_recipients(record, event, only_asked_for=unwanted)
+        report_id = report_id_of(record.key, name, message.received_at)
+        to = policy.send_to or reverse_path
+        state: ReportState = "sent"
+        if not policy.enabled:
+            state = "switched_off"
+        elif not recipients:
+            state = "automatic"
+        elif not await self._is_within_limit(to, policy, report_id):
+            state = "over_limit"
+        if state == "sent":
+            await self._hand_in(
+                Report(
+                    report_id=report_id,
+                    reporting_mta=self.hostname,
+                    composed_at=self.clock.now(),
+                    reverse_path=to,
+                    recipients=tuple(recipients),
+                    arrival_date=message.received_at,
+                    received_from=received_from(message.source),
+                    envid=message.envid,
+                    original_headers=original.headers,
+                    original_message=original.message,
+                    international=message.smtputf8,
+                    template=policy.template,
+                ),
+                Source(report_of=f"{record.key}/{name}"),
+            )
+        else:
+            self.metrics.count("report_suppressed")
+        logger.info(
+            "report handed in" if state == "sent" else "report not sent",
+            extra={"event": name, "report_id": report_id, "report": state},
         )
+        return state
+
+    async def _hand_in(self, report: Report, source: Source) -> None:
         content = compose_report(report)
 
         async def chunks() -> AsyncIterator[bytes]:
             yield content
 
         await Acceptance(self.spool, self.queue).accept(
-            message_id=report_id,
+            message_id=report.report_id,
             received_at=report.composed_at,
             envelope=Envelope(
                 reverse_path=None,
-                recipients=(Recipient(mailbox=reverse_path),),
-                smtputf8=not reverse_path.is_ascii,
+                recipients=(Recipient(mailbox=report.reverse_path),),
+                smtputf8=not report.reverse_path.is_ascii,
                 eight_bit=not content.isascii(),
             ),
-            source=Source(report_of=f"{record.key}/{event}"),
+            source=source,
             content=chunks(),
         )
-        logger.info("report handed in", extra={"event": event, "report_id": report_id})
+        self.metrics.count("report_sent")
+
+    async def _is_within_limit(self, to: Mailbox, policy: ReportPolicy, report_id: str) -> bool:
+        """Whether `to` may have another report in this hour.
+
+        A try that comes again asks again, so what an earlier one began is let through; where a job is worked
+        on twice at the same moment, a report that counts as over the limit may go out nevertheless.
+        """
+        if policy.max_per_hour is None:
+            return True
+        key = f"report#{to.local_part}@{to.destination}"
+        limit, now = policy.max_per_hour, self.clock.now()
+        if await self.quotas.take(key, 1, limit=limit, window=LIMIT_WINDOW, now=now):
+            return True
+        if await self.ledger.message(report_id) is not None:
+            return True
+        try:
+            async for _ in self.spool.read(spool_key_of(report_id)):
+                break
+        except SpoolObjectMissing:
+            return False
+        return True
 
     async def _clear_away(self, record: DeliveryRecord, event: str) -> None:
         """Remove what an earlier try of a late job may have left behind.
@@ -97,52 +167,40 @@ class Reporting(Stage):
         if report is not None and report.is_settled:
             await self.spool.delete(report.spool_key)
 
-    async def _original_headers(self, message: MessageRecord) -> bytes:
-        """The header section as it was sent on, trace header first."""
+    async def _original(self, message: MessageRecord, event: ReportEvent, policy: ReportPolicy) -> _Original:
+        """RET is about failures: of a message that is on its way nobody needs more than the header section
+        (RFC 3461 §4.3)."""
         prefix = message.prepend.encode()
+        is_whole = (
+            message.ret == "FULL"
+            and event.action is Action.FAILED
+            and len(prefix) + message.size <= policy.full_message_up_to
+        )
+        pieces = [prefix]
+        length = len(prefix)
         try:
             async for chunk in self.spool.read(message.spool_key):
-                prefix += chunk
-                if len(prefix) > MAX_RETURNED_HEADERS or b"\r\n\r\n" in prefix:
+                pieces.append(chunk)
+                length += len(chunk)
+                if not is_whole and (length > MAX_RETURNED_HEADERS or b"\r\n\r\n" in b"".join(pieces)):
                     break
         except SpoolObjectMissing:
-            logger.warning("the report goes out without the original's header", extra={"event": "headers"})
-        return header_section(prefix)
+            logger.warning("the report goes out without the original's header", extra={"event": str(event)})
+            is_whole = False
+        octets = b"".join(pieces)
+        is_whole = is_whole and unencoded_form(octets) is not None
+        return _Original(header_section(octets), octets if is_whole else b"")
+
+
+def _is_unwanted(origin: Origin, action: Action) -> bool:
+    """Whether nobody wants to hear of this who did not ask for it.
+
+    Two machines that answer each other must not; and a machine does not wait, so it is not told to.
+    """
+    return origin is Origin.REPLIED or (origin is Origin.GENERATED and action is Action.DELAYED)
 
 
 def report_id_of(key: DeliveryKey, event: str, received_at: datetime) -> str:
     """The ULID of the report about `event`: the same whenever and by whomever it is made."""
     randomness = hashlib.sha256(f"{key}/{event}".encode()).digest()[: RANDOM_BITS // 8]
     return encode_ulid(int(received_at.timestamp() * 1000), int.from_bytes(randomness))
-
-
-def reported_recipients(record: DeliveryRecord, event: str) -> list[ReportedRecipient]:
-    """The recipients that `event` is about, as RFC 3464 describes them."""
-    attempt = attempt_of_event(event)
-    ended = next((entry for entry in record.attempts if entry.attempt == attempt), None)
-    return [
-        _reported(address, recipient, ended.started if ended else None)
-        for address, recipient in record.recipients.items()
-        if recipient.attempt == attempt and recipient.state in (State.FAILED, State.EXPIRED)
-    ]
-
-
-def _reported(address: str, recipient: RecipientRecord, last_attempt: datetime | None) -> ReportedRecipient:
-    status = recipient.reply.status if recipient.reply else EnhancedStatusCode(5, 0, 0)
-    return ReportedRecipient.model_validate(
-        {
-            "final_recipient": address,
-            "action": Action.FAILED,
-            "status": DELIVERY_TIME_EXPIRED if recipient.state is State.EXPIRED else status,
-            "orcpt": recipient.orcpt,
-            "remote_mta": _host_of(recipient.next_hop),
-            "diagnostic": recipient.reply,
-            "reason": recipient.reason,
-            "last_attempt": last_attempt,
-        }
-    )
-
-
-def _host_of(next_hop: str | None) -> str | None:
-    """`mx.example.com` out of `mx.example.com[192.0.2.1]:25`."""
-    return next_hop.partition("[")[0] or None if next_hop else None

@@ -6,15 +6,24 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from empath.domain.policy import DomainPolicy
+from empath.domain.report_policy import TenantPolicy
 
 
 class Control(Protocol):
-    async def policy(self, domain: str) -> DomainPolicy:
-        """The policy in force for a destination: `policy#<domain>` over `policy#*` over the defaults.
+    """What is read may be up to 30 s old. An item that is not valid leaves the last good one in force.
 
-        May be up to 30 s old. An item that is not valid leaves the last good one in force.
-        Raises ControlTrouble when it cannot be read and nothing is known from before.
-        """
+    Reading raises ControlTrouble when the store does not answer and nothing is known from before; writing
+    raises InvalidPolicy, and writes nothing then.
+    """
+
+    async def policy(self, domain: str) -> DomainPolicy:
+        """The policy in force for a destination: `policy#<domain>` over `policy#*` over the defaults."""
+
+    async def tenant_policy(self, tenant: str | None) -> TenantPolicy:
+        """`policy#tenant:<tenant>` over `policy#tenant:*` over the defaults; None is everybody else."""
 
     async def set_policy(self, domain: str, settings: Mapping[str, Any]) -> None:
-        """Replace `policy#<domain>` (`*` for all). Raises InvalidPolicy, and writes nothing then."""
+        """Replace `policy#<domain>` (`*` for all)."""
+
+    async def set_tenant_policy(self, tenant: str, settings: Mapping[str, Any]) -> None:
+        """Replace `policy#tenant:<tenant>` (`*` for all)."""

@@ -52,6 +52,8 @@ class TransactionResult:
     outcomes: Mapping[str, RecipientOutcome] = field(default_factory=dict)
     ambiguous: bool = False
     """The final dot may have reached the next hop and no reply to it came back."""
+    passed_on: frozenset[str] = frozenset()
+    """Recipients whose NOTIFY the next hop was told: their reports are its business (RFC 3461 §5.2.1)."""
 
 
 class Channel(Protocol):

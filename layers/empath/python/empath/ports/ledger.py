@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Protocol
 
 from empath.domain.delivery_state import State
-from empath.domain.records import DeliveryKey, DeliveryRecord, MessageRecord
+from empath.domain.records import DeliveryKey, DeliveryRecord, MessageRecord, ReportState
 
 LISTING_SHARDS = 8
 
@@ -121,8 +121,8 @@ class Ledger(Protocol):
     async def mark_queued(self, key: DeliveryKey, *, attempt: int, job_at: datetime) -> None:
         """Note when the job for `attempt` becomes visible; nothing when the delivery has moved on."""
 
-    async def mark_reported(self, key: DeliveryKey, event: str) -> None:
-        """Turn report `event` from owed to sent; again, or for an unknown event, it does nothing."""
+    async def mark_reported(self, key: DeliveryKey, event: str, state: ReportState = "sent") -> None:
+        """Turn report `event` from owed to `state`; again, or for an unknown event, it does nothing."""
 
     async def settle(self, key: DeliveryKey, *, forget_at: datetime | None = None) -> MessageRecord | None:
         """Add a delivery to its message's settled set and return the message, None if there is none.

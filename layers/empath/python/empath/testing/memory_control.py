@@ -3,36 +3,57 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from empath.domain.errors import InvalidPolicy
-from empath.domain.policy import DomainPolicy
-from empath.domain.policy_items import EVERY_DOMAIN, PolicyItems
+from empath.domain.policy import DomainPolicy, read_policy, read_tenant_policy
+from empath.domain.policy_items import EVERYBODY, PolicyItems
+from empath.domain.report_policy import TenantPolicy
 from empath.ports.metrics import Metrics
+
+P = TypeVar("P")
 
 
 class MemoryControl:
-    """Policies in a dict, always fresh. `items` is open for a test, wrong ones included."""
+    """Policies in dicts, always fresh. `items` and `tenants` are open for a test, wrong ones included."""
 
     def __init__(
         self, items: Mapping[str, Mapping[str, Any]] | None = None, *, metrics: Metrics | None = None
     ) -> None:
         self.items: dict[str, Mapping[str, Any]] = dict(items or {})
+        self.tenants: dict[str, Mapping[str, Any]] = {}
         self._metrics = metrics
-        self._known = PolicyItems()
+        self._domain_policies = PolicyItems(read_policy)
+        self._tenant_policies = PolicyItems(read_tenant_policy)
 
     async def policy(self, domain: str) -> DomainPolicy:
-        domain = domain.lower()
-        for name in (EVERY_DOMAIN, domain):
+        return self._read(domain.lower(), self.items, self._domain_policies)
+
+    async def tenant_policy(self, tenant: str | None) -> TenantPolicy:
+        return self._read(tenant or EVERYBODY, self.tenants, self._tenant_policies)
+
+    async def set_policy(self, domain: str, settings: Mapping[str, Any]) -> None:
+        self._write(domain.lower(), settings, self.items, self._domain_policies)
+
+    async def set_tenant_policy(self, tenant: str, settings: Mapping[str, Any]) -> None:
+        self._write(tenant, settings, self.tenants, self._tenant_policies)
+
+    def _read(self, name: str, items: Mapping[str, Mapping[str, Any]], known: PolicyItems[P]) -> P:
+        for each in (EVERYBODY, name):
             try:
-                self._known.take(name, self.items.get(name, {}))
+                known.take(each, items.get(each, {}))
             except InvalidPolicy:
                 if self._metrics is not None:
                     self._metrics.count("invalid_policy")
-        return self._known.policy(domain)
+        return known.policy(name)
 
-    async def set_policy(self, domain: str, settings: Mapping[str, Any]) -> None:
-        domain = domain.lower()
-        await self.policy(EVERY_DOMAIN)
-        self._known.check(domain, settings)
-        self.items[domain] = dict(settings)
+    def _write(
+        self,
+        name: str,
+        settings: Mapping[str, Any],
+        items: dict[str, Mapping[str, Any]],
+        known: PolicyItems[P],
+    ) -> None:
+        self._read(EVERYBODY, items, known)
+        known.check(name, settings)
+        items[name] = dict(settings)

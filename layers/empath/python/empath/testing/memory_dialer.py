@@ -36,6 +36,8 @@ class ReceivedMessage:
     """Those that the next hop took, or may have taken when `ambiguous`."""
     content: bytes
     ambiguous: bool = False
+    told: Transaction | None = None
+    """The transaction with its DSN parameters, of a next hop that has DSN."""
 
 
 @dataclass(slots=True)
@@ -52,6 +54,8 @@ class ScriptedHop:
     ambiguous: int = 0
     """How many of the next transactions take the content and lose the connection before the reply."""
     tls: str | None = None
+    dsn: bool = False
+    """Whether it has DSN (RFC 3461)."""
     connects: int = 0
 
     def outcome_for(self, recipient: str) -> RecipientOutcome:
@@ -115,14 +119,16 @@ class ScriptedChannel:
             return TransactionResult(outcomes)
         content = b"".join([chunk async for chunk in transaction.content()])
         ambiguous = self.hop.ambiguous > 0
+        told = transaction if self.hop.dsn else None
         self.dialer.messages.append(
-            ReceivedMessage(self.endpoint, transaction.reverse_path, accepted, content, ambiguous)
+            ReceivedMessage(self.endpoint, transaction.reverse_path, accepted, content, ambiguous, told)
         )
         if ambiguous:
             self.hop.ambiguous -= 1
             self.is_lost = True
             outcomes = {address: LOST if address in accepted else out for address, out in outcomes.items()}
-        return TransactionResult(outcomes, ambiguous=ambiguous)
+        passed_on = frozenset(transaction.notify) if self.hop.dsn else frozenset()
+        return TransactionResult(outcomes, ambiguous=ambiguous, passed_on=passed_on)
 
     async def close(self) -> None:
         if not self.closed:

@@ -100,10 +100,10 @@ class MemoryLedger:
         if stored is not None and stored.attempt == attempt and stored.status in OPEN:
             self._put_delivery(stored.model_copy(update={"job_at": job_at}))
 
-    async def mark_reported(self, key: DeliveryKey, event: str) -> None:
+    async def mark_reported(self, key: DeliveryKey, event: str, state: ReportState = "sent") -> None:
         stored = self._get(key)
         if stored is not None and stored.reports.get(event) == "owed":
-            self._put_delivery(stored.model_copy(update={"reports": {**stored.reports, event: "sent"}}))
+            self._put_delivery(stored.model_copy(update={"reports": {**stored.reports, event: state}}))
 
     async def settle(self, key: DeliveryKey, *, forget_at: datetime | None = None) -> MessageRecord | None:
         stored = self._messages.get(key.message_id)

@@ -39,6 +39,7 @@ from empath.testing.memory_control import MemoryControl
 from empath.testing.memory_dialer import ScriptedDialer
 from empath.testing.memory_ledger import MemoryLedger
 from empath.testing.memory_queue import MemoryJobQueue
+from empath.testing.memory_quotas import MemoryQuotas
 from empath.testing.memory_resolver import ZoneResolver
 from empath.testing.memory_spool import MemorySpool
 from empath.testing.metrics import CountedMetrics
@@ -102,12 +103,14 @@ class MemoryRelay:
         self.spool = MemorySpool()
         self.queue = MemoryJobQueue(self.clock, visibility=VISIBILITY)
         self.control = MemoryControl({"*": {"allow_addresses": ["127.0.0.0/8"]}})
+        self.quotas = MemoryQuotas()
         self._next_tick = self.clock.now() + TICK
         ports = SimpleNamespace(
             spool=self.faults.wrap("spool", self.spool, SpoolTrouble),
             queue=self.faults.wrap("queue", self.queue, QueueTrouble),
             ledger=self.faults.wrap("ledger", self.ledger, LedgerTrouble),
             control=self.faults.wrap("control", self.control, ControlTrouble),
+            quotas=self.faults.wrap("quotas", self.quotas, ControlTrouble),
             resolver=self.resolver,
             dialer=self.dialer,
             clock=self.clock,

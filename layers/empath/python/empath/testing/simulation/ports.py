@@ -16,25 +16,17 @@ from collections.abc import (
     Sequence,
 )
 from datetime import datetime
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from empath.domain.delivery_state import State
-from empath.domain.errors import (
-    ControlTrouble,
-    LedgerTrouble,
-    QueueTrouble,
-    SpoolTrouble,
-    TransientRefusal,
-)
+from empath.domain.errors import LedgerTrouble, QueueTrouble, SpoolTrouble, TransientRefusal
 from empath.domain.network import IPAddress
-from empath.domain.policy import DomainPolicy
 from empath.domain.reason import Reason
-from empath.domain.records import DeliveryKey, DeliveryRecord, MessageRecord
+from empath.domain.records import DeliveryKey, DeliveryRecord, MessageRecord, ReportState
 from empath.domain.reply import Reply
 from empath.ports import (
     Claimed,
     ClaimResult,
-    Control,
     Listed,
     MailExchanger,
     OutgoingJob,
@@ -292,8 +284,13 @@ class GatedLedger:
             None,
         )
 
-    async def mark_reported(self, key: DeliveryKey, event: str) -> None:
-        await self._write("ledger.mark_reported", lambda: self._ledger.mark_reported(key, event), event, None)
+    async def mark_reported(self, key: DeliveryKey, event: str, state: ReportState = "sent") -> None:
+        await self._write(
+            "ledger.mark_reported",
+            lambda: self._ledger.mark_reported(key, event, state),
+            f"{event} as {state}",
+            None,
+        )
 
     async def settle(self, key: DeliveryKey, *, forget_at: datetime | None = None) -> MessageRecord | None:
         return await self._write(
@@ -333,25 +330,6 @@ class GatedLedger:
             return self._listing.page(status, shard, before=before, limit=limit, after=after)
 
         return await self._gate.call("ledger.listed", effect, trouble=LedgerTrouble, about=shard)
-
-
-class GatedControl:
-    """Policies stand still in a run, so each is read from its port once."""
-
-    def __init__(self, gate: Gate, control: Control) -> None:
-        self._gate, self._control = gate, control
-        self._known: dict[str, DomainPolicy] = {}
-
-    async def policy(self, domain: str) -> DomainPolicy:
-        async def effect() -> DomainPolicy:
-            if domain not in self._known:
-                self._known[domain] = await self._control.policy(domain)
-            return self._known[domain]
-
-        return await self._gate.call("control.policy", effect, trouble=ControlTrouble, about=domain)
-
-    async def set_policy(self, domain: str, settings: Mapping[str, Any]) -> None:
-        raise AssertionError("no stage writes policy")
 
 
 def _dns_trouble(text: str) -> TransientRefusal:

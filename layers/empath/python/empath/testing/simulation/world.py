@@ -18,10 +18,12 @@ from empath.pipeline.accept import Acceptance, Additions
 from empath.pipeline.jobs import AcceptedJob, decode
 from empath.testing.memory_control import MemoryControl
 from empath.testing.memory_ledger import MemoryLedger
+from empath.testing.memory_quotas import MemoryQuotas
 from empath.testing.memory_spool import MemorySpool
 from empath.testing.metrics import CountedMetrics
 from empath.testing.simulation.draws import Draws, Shuffler
 from empath.testing.simulation.faults import Fault, Faults
+from empath.testing.simulation.gated_control import GatedControl, GatedQuotas
 from empath.testing.simulation.history import History
 from empath.testing.simulation.hops import Hops, TroubledResolver
 from empath.testing.simulation.invariants import Accepted, Invariants, Violation
@@ -30,7 +32,6 @@ from empath.testing.simulation.loop import DAY, MINUTE, SECOND, SimulationLoop
 from empath.testing.simulation.plan import MessagePlan, Plan
 from empath.testing.simulation.ports import (
     Gate,
-    GatedControl,
     GatedLedger,
     GatedQueue,
     GatedResolver,
@@ -96,6 +97,7 @@ class World:
             queue=GatedQueue(gate, self.queue),
             ledger=GatedLedger(gate, self.ledger, self.listing, self),
             control=GatedControl(gate, MemoryControl({"*": setup.policy})),
+            quotas=GatedQuotas(gate, MemoryQuotas()),
             resolver=GatedResolver(gate, TroubledResolver(plan.hops, self.draws)),
             dialer=Hops(gate, plan.hops, self.draws, self.history, self.invariants.taken),
             clock=WorkerClock(),
