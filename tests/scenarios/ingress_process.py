@@ -62,10 +62,14 @@ class Ingress:
     @property
     def port(self) -> int:
         """The relay port's number, once it is listened on."""
+        return self.port_for("relay")
+
+    def port_for(self, kind: str) -> int:
+        """Another port's number."""
 
         def listening() -> list[re.Match[str]]:
             assert self.process.poll() is None, self.errors()
-            return self.logged(r"(?:listening on|\d processes share) .* port (\d+) for relay")
+            return self.logged(rf"(?:listening on|\d processes share) .* port (\d+) for {kind}")
 
         return int(eventually(listening)[0][1])
 

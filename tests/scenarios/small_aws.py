@@ -67,6 +67,8 @@ class SmallAws:
         self.uploads: dict[str, Upload] = {}
         """Begun, and neither completed nor aborted."""
         self.jobs: list[dict[str, Any]] = []
+        self.items: dict[str, Any] = {}
+        """Of the control table, by key."""
         self.secrets: dict[str, str] = {}
         self.refusals: dict[str, str] = {}
         """Error codes by operation."""
@@ -157,6 +159,9 @@ class SmallAws:
                     return json.dumps({"Successful": taken}).encode()
                 case "GetQueueAttributes":
                     return b'{"Attributes": {}}'
+                case "GetItem":
+                    item = self.items.get(json.loads(body)["Key"]["pk"]["S"])
+                    return json.dumps({"Item": item} if item else {}).encode()
                 case "GetSecretValue":
                     return json.dumps({"SecretString": self.secrets[json.loads(body)["SecretId"]]}).encode()
                 case _:
