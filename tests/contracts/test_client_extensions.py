@@ -124,6 +124,16 @@ class TestBrokenExtensions:
         assert sink.connections == 3
         assert len(sink.messages) == 2
 
+    @pytest.mark.parametrize("act", [DROP, RESET])
+    async def test_a_connection_lost_at_a_chunk_before_the_last_is_no_ambiguity_and_data_is_tried(
+        self, act: Act
+    ) -> None:
+        client = Remembering()
+        async with SmtpSink({"BDAT": act}, extensions=ONE_FLIGHT) as sink:
+            assert await client.send(sink, transaction(LARGE * 200_000)) == (SENT, False)
+        assert sink.connections == 2
+        assert len(sink.messages) == 1
+
     async def test_a_next_hop_that_reads_bdat_content_as_commands_gets_it_by_data(self) -> None:
         client = Remembering()
         async with SmtpSink(extensions=ONE_FLIGHT, unknown=["BDAT"]) as sink:

@@ -54,6 +54,13 @@ async def test_a_session_that_does_not_begin_is_a_refusal_with_its_reason(stage:
     assert (type(refusal), refusal.reply.code, refusal.reason) == (kind, code, reason)
 
 
+async def test_octets_behind_the_reply_to_ehlo_are_not_taken_for_the_next_reply() -> None:
+    async with SmtpSink({"EHLO": b"250-mx\r\n250 PIPELINING\r\n250 injected\r\n"}) as sink:
+        refusal = await refusal_from(sink)
+    assert isinstance(refusal, TransientRefusal)
+    assert refusal.reason is Reason.PROTOCOL_ERROR
+
+
 async def test_the_greetings_words_are_kept() -> None:
     async with SmtpSink({"connect": "554 5.7.1 Your address is listed\n5.7.1 see example.test"}) as sink:
         refusal = await refusal_from(sink)

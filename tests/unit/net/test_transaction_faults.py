@@ -140,6 +140,15 @@ async def test_all_recipients_refused_ends_without_a_message_and_rset_goes_befor
     assert commands[commands.index("RSET") + 1].startswith("MAIL")
 
 
+async def test_who_has_an_outcome_does_not_wait_long_for_what_is_left_of_the_session() -> None:
+    patient = dataclasses.replace(HURRIED, final=60)
+    script: Script = {"RCPT": "550 5.1.1 Unknown", "DATA": Act("354 Go on", then="stall")}
+    async with SmtpSink(script) as sink, asyncio.timeout(5):
+        result = await send(sink, timeouts=patient, deadline=90)
+    assert shorts(result) == {ANN: REFUSED, BOB: REFUSED}
+    assert not result.ambiguous
+
+
 async def test_each_recipient_keeps_the_words_of_its_own_reply() -> None:
     script = {f"RCPT {ANN}": "550 5.1.1 First line\n5.1.1 Second line", f"RCPT {BOB}": "450 4.2.2 Full"}
     async with SmtpSink(script) as sink:

@@ -2,5 +2,6 @@
 
 No sockets, no asyncio, no clock, and no policy: who may relay, where content goes and what a hook
 thinks of it is the owner's business, asked for by events (`events.py`) and answered by decisions.
-Read `server.py` first. Rules: RFC 5321, and per extension the RFC named in `extensions.py`.
+Read `server.py` first, and `client/transaction.py` for the other side. Rules: RFC 5321, and per extension
+the RFC named in `extensions.py`.
 """
