@@ -150,3 +150,14 @@ async def test_another_authoritys_certificate_is_not_spoken_with(kind: PortKind)
                 ingress._talk, ingress.ports[kind], kind, client_context(certificate=shown), send
             )
         assert ingress.accepted == []
+
+
+@pytest.mark.parametrize("kind", PortKind)
+async def test_a_fault_of_ours_after_the_handshake_ends_that_connection_and_no_other(kind: PortKind) -> None:
+    faults = Faults()
+    faults.fail("users.user", error=ZeroDivisionError())
+    async with listening(faults.wrap("users", USERS, ControlTrouble)) as ingress:
+        with pytest.raises((OSError, smtplib.SMTPException)):
+            await ingress.talk(kind, "ann@shop.example", send)
+        await ingress.talk(kind, "ann@shop.example", send)
+        assert len(ingress.accepted) == 1

@@ -204,3 +204,21 @@ async def test_all_ports_are_free_again_when_one_of_them_cannot_be_had() -> None
                 pass
         async with listening(SETTINGS, port=free):
             pass
+
+
+class BrokenQuotas:
+    """A fault of ours, in whatever it is that takes time to decide."""
+
+    def take_local(self, **_: object) -> bool:
+        return False
+
+    async def refusal(self, **_: object) -> None:
+        raise ZeroDivisionError
+
+
+async def test_a_decision_that_fails_is_451_and_the_session_goes_on() -> None:
+    async with listening(SETTINGS, quotas=BrokenQuotas()) as (listener, queue):
+        said = await talk(listener.port, MESSAGE)
+        assert "451 4.3.0 " in said
+        assert said.endswith("221 2.0.0 Bye\r\n")
+        assert accepted(queue) == []

@@ -111,6 +111,8 @@ class Connection(asyncio.BufferedProtocol):
                 # From TLS, one step before it gives the transport: a client may send its EHLO right behind
                 # the end of its handshake.
                 self._early += octets
+                if len(self._early) > MAX_INPUT_AHEAD and self._conversation.peer.tls is not None:
+                    self._flow.pause(Pause.AHEAD)  # it waits for us to learn whose certificate that is
             return
         session = self._session
         session.receive(octets)
@@ -260,7 +262,17 @@ class Connection(asyncio.BufferedProtocol):
 
     def _shake_hands(self) -> None:
         self._flow.stop_reading()
-        self._handshake = self._loop.create_task(self._start_tls())
+        self._handshake = self._loop.create_task(self._start_tls_safely())
+
+    async def _start_tls_safely(self) -> None:
+        try:
+            await self._start_tls()
+        except Exception:  # whatever it is: this connection ends, and no other
+            logger.exception(
+                "no session over TLS: unexpected error", extra={"client": self._conversation.peer.text}
+            )
+            self._handshake = None
+            self._flow.abort()
 
     async def _start_tls(self) -> None:
         settings, peer = self._services.settings, self._conversation.peer
@@ -293,8 +305,7 @@ class Connection(asyncio.BufferedProtocol):
             return
         self._session.tls_started(is_identified=peer.user is not None)
         self._session.receive(early)
-        self._expect(settings.timeouts.command)
-        self._pump()
+        self.decided()
 
     # Timers and the end
 

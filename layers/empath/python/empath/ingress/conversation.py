@@ -124,7 +124,7 @@ class Conversation:
             self._decision = asyncio.get_running_loop().create_task(self._ask_whether_to_greet(hooks))
 
     async def _ask_whether_to_greet(self, hooks: SessionHooks) -> None:
-        refusal = await hooks.connect(self._source())
+        refusal = await _settled(hooks.connect(self._source()))
         self._decision = None
         self._owner.opened(refusal)
 
@@ -185,7 +185,7 @@ class Conversation:
     async def _await_decision(
         self, event: events.Decidable, decision: Coroutine[Any, Any, Reply | None]
     ) -> None:
-        reply = await decision
+        reply = await _settled(decision)
         self._decision = None
         if self._session.awaiting is event:  # or the session has ended meanwhile
             self._answer(reply)
@@ -362,6 +362,14 @@ class Conversation:
         if logger.isEnabledFor(logging.INFO):
             fields = {"client": self.peer.text, "helo": self._helo.name, "reply": str(reply)}
             logger.info("refused", extra=fields)
+
+
+async def _settled(decision: Coroutine[Any, Any, Reply | None]) -> Reply | None:
+    try:
+        return await decision
+    except Exception:  # whatever it is: the client hears 451 and the listener lives on
+        logger.exception("no decision: unexpected error")
+        return replies.TROUBLE
 
 
 _NOT_GREETED = events.Helo("", esmtp=False)
