@@ -1,10 +1,10 @@
 """One PUT of an object without what the SDK works out anew for every call.
 
-Endpoint rules, serialisation, some forty event hooks and the parsing of an answer that is empty cost twice as
-much CPU as signing and sending (docs/PERFORMANCE.md); and as the SDK takes bytes for a file, it waits for
-`100 Continue` before it sends them, a round trip more. Here it resolves the bucket's endpoint once, and its
-signer, credentials and connection pool serve each request. There is one try and no reading of errors: what is
-not plainly stored is the SDK's to try in its own way, which is safe because every write is conditional.
+Endpoint rules, serialisation, event hooks and the parsing of an answer that is empty cost more CPU than
+signing and sending (docs/PERFORMANCE.md); and as the SDK takes bytes for a file, it waits for `100 Continue`
+before it sends them, a round trip more. Here it resolves the bucket's endpoint once, and its signer,
+credentials and connection pool serve each request. There is one try and no reading of errors: what is not
+plainly stored is the SDK's to try in its own way, which is safe because every write is conditional.
 
 It needs three things of the client that are not promised: `_resolve_endpoint_ruleset`, `_request_signer` and
 `_endpoint`. The contract suite of the spool runs over it.
