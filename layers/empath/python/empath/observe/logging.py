@@ -33,6 +33,9 @@ _NEVER_LOGGED = frozenset(
 # Fields of a LogRecord (3.12 on) or of Powertools that say nothing here, or say it under another name.
 _DROPPED = ("taskName", "xray_trace_id")
 
+# json.dumps would make an encoder for each line.
+_encode = json.JSONEncoder(default=str, separators=(",", ":"), ensure_ascii=True).encode
+
 _context: ContextVar[Mapping[str, Any]] = ContextVar("log_context", default=MappingProxyType({}))
 
 
@@ -94,4 +97,4 @@ class JsonLines(LambdaPowertoolsFormatter):
             line["trace_id"] = trace
         for name in _NEVER_LOGGED & line.keys():
             line[name] = REDACTED
-        return json.dumps(line, default=str, separators=(",", ":"), ensure_ascii=True)
+        return _encode(line)
