@@ -195,6 +195,14 @@ class TestBrokenExtensions:
             assert await client.send(sink) == (SENT, False)
         assert verbs(sink.sessions[-1].flights[1:3]) == ["MAIL RCPT RCPT DATA", "."]
 
+    @pytest.mark.parametrize("offered", [("PIPELINING",), ONE_FLIGHT])
+    async def test_nothing_is_blamed_where_somebody_was_accepted(self, offered: tuple[str, ...]) -> None:
+        client = Remembering()
+        async with SmtpSink({f"RCPT {BOB}": "503 5.5.1 Not you"}, extensions=offered) as sink:
+            assert await client.send(sink) == ({ANN: "sent 250", BOB: "failed 503 next_hop_reply"}, False)
+        assert sink.connections == 1
+        assert not client.memory.left_off("mx.sink.test", offered)
+
     async def test_one_host_says_nothing_about_another(self) -> None:
         client = Remembering()
         async with SmtpSink({"pipelined": RESET}, extensions=("PIPELINING",)) as broken:

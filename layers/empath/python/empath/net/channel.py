@@ -112,11 +112,12 @@ class SmtpChannel:
         done = await self._session.run(mail, transaction)
         for _ in range(MAX_TRIES - 1):
             breach = done.breach
-            if breach is None or not self._memory.blames(self._host, breach):
+            # Where somebody was accepted, the extensions worked, whatever others were told.
+            if breach is None or _is_sent(done) or not self._memory.blames(self._host, breach):
                 break
             self._leave_off(breach, done)
             deadline = self._session.deadline
-            if done.is_ambiguous or _is_sent(done) or not deadline.leaves_time_for_a_reply:
+            if done.is_ambiguous or not deadline.leaves_time_for_a_reply:
                 break
             self._session.abort()
             try:
