@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from empath.domain.envelope import Envelope
 from empath.domain.errors import QueueTrouble, SpoolTrouble
 from empath.domain.user import User
 from empath.ingress import replies
@@ -22,6 +23,7 @@ from empath.pipeline.accept import Acceptance
 from empath.pipeline.jobs import AcceptedJob, decode
 from empath.ports import QueueName
 from empath.smtp import events
+from empath.smtp.dsn_parameters import DSN
 from empath.smtp.extensions import AUTH, STANDARD, STARTTLS, Offer
 from empath.smtp.limits import Limits
 from empath.smtp.replies import AUTH_FAILED
@@ -104,7 +106,7 @@ def read_dialogue(path: Path) -> Dialogue:
         elif mark == "set":
             name, _, value = rest.partition("=")
             dialogue.settings[name] = value
-        elif mark in {"accepted", "content", "envelope"}:
+        elif mark in {"accepted", "content", "envelope", "dsn"}:
             dialogue.facts.append((mark, rest))
         elif line and mark != "#":
             raise ValueError(f"{path}: {line}")
@@ -115,6 +117,7 @@ def read_dialogue(path: Path) -> Dialogue:
 class Accepted:
     envelope: str
     content: bytes
+    dsn: str
 
 
 def check_heard(turn: Turn, heard: list[str]) -> None:
@@ -133,10 +136,24 @@ def check_facts(dialogue: Dialogue, accepted: list[Accepted]) -> None:
                 assert accepted[-1].content == _raw(value)
             case "envelope":
                 assert accepted[-1].envelope == value
+            case "dsn":
+                assert accepted[-1].dsn == value
 
 
 def _envelope_text(reverse_path: object, recipients: object) -> str:
     return f"{reverse_path or '<>'} -> {recipients}"
+
+
+def _dsn_text(mail: Envelope | AcceptedJob) -> str:
+    """What was asked about reports, in the words of MAIL and RCPT."""
+    told = [f"{name}={value}" for name, value in (("RET", mail.ret), ("ENVID", mail.envid)) if value]
+    for recipient in mail.recipients:
+        notify = ",".join(recipient.notify or ())
+        asked = [
+            f"{name}={value}" for name, value in (("NOTIFY", notify), ("ORCPT", recipient.orcpt)) if value
+        ]
+        told.append(" ".join([f"<{recipient.mailbox}>", *asked]))
+    return " ".join(told)
 
 
 class CoreClient:
@@ -151,7 +168,7 @@ class CoreClient:
             max_messages=self.settings.max_messages,
             max_errors=self.settings.max_errors,
         )
-        extensions = (*STANDARD, STARTTLS) if self.settings.tls else STANDARD
+        extensions = (*STANDARD, DSN, STARTTLS) if self.settings.tls else (*STANDARD, DSN)
         extensions = (*extensions, AUTH) if self.settings.authenticator else extensions
         offer, must_authenticate = Offer(extensions, limits), dialogue.port.is_submission
         self.session = ServerSession(HOSTNAME, offer, limits, must_authenticate=must_authenticate)
@@ -207,7 +224,7 @@ class CoreClient:
         else:
             recipients = ", ".join(str(recipient.mailbox) for recipient in self.envelope.recipients)
             text = _envelope_text(self.envelope.reverse_path, recipients)
-            self.accepted.append(Accepted(text, self.content))
+            self.accepted.append(Accepted(text, self.content, _dsn_text(self.envelope)))
             self.session.accept(replies.queued("0" * 26))
 
 
@@ -287,6 +304,7 @@ async def test_over_a_socket(path: Path) -> None:
             Accepted(
                 _envelope_text(job.reverse_path, ", ".join(str(each.mailbox) for each in job.recipients)),
                 spool.objects[job.spool_key],
+                _dsn_text(job),
             )
             for job in jobs
         ],

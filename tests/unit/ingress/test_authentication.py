@@ -146,13 +146,13 @@ async def test_without_an_authenticator_it_is_not_offered() -> None:
         await asyncio.to_thread(ask)
 
 
-async def test_reports_are_not_promised_before_the_pipeline_honours_notify() -> None:
+async def test_reports_are_promised_to_everybody() -> None:
     async with relaying() as (listener, _):
 
         def ask() -> None:
             with smtplib.SMTP("127.0.0.1", listener.port, local_hostname="client.example") as client:
                 client.ehlo()
-                assert not client.has_extn("dsn")
+                assert client.has_extn("dsn")
 
         await asyncio.to_thread(ask)
 

@@ -12,6 +12,7 @@ from empath.ingress.relay_policy import RelayPolicy, is_within
 from empath.ingress.settings import RECEIVE_BUFFER, IngressSettings, PortKind
 from empath.pipeline.accept import Acceptance
 from empath.ports import Clock, IdSource, Metrics
+from empath.smtp.dsn_parameters import DSN
 from empath.smtp.extensions import AUTH, STANDARD, STARTTLS, Extension, Offer
 from empath.smtp.limits import Limits
 from empath.smtp.server import ServerSession
@@ -66,7 +67,7 @@ class Services:
 
 
 def _extensions(settings: IngressSettings) -> tuple[Extension, ...]:
-    """What is offered. DSN is not, before the pipeline honours NOTIFY: nobody is promised a report."""
+    """What is offered; DSN everywhere, since the pipeline honours NOTIFY (RFC 3461 §5)."""
     starttls = (STARTTLS,) if settings.tls is not None else ()
     auth = (AUTH,) if settings.authenticator is not None else ()
-    return (*STANDARD, *starttls, *auth)
+    return (*STANDARD, DSN, *starttls, *auth)
