@@ -80,6 +80,8 @@ class Pipeline(cdk.Stack):
     def _dsn(self, worker: Worker) -> None:
         worker.consumes(self._queues.live["dsn"], concurrency=self._settings.dsn_concurrency)
         worker.may(UPDATE, self._deliveries)
+        # Reading: the tenant's policy. Updating: how many reports an address has had.
+        worker.may(UPDATE, self._control)
         # Deleting: a late copy of a job clears away what an earlier try left behind.
         worker.may([*STORE, *DELETE], self._messages)
         worker.may(LIST, self._bucket)
