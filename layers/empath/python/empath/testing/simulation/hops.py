@@ -16,7 +16,7 @@ from empath.domain.outcome import Deferred, Failed, RecipientOutcome, Sent
 from empath.domain.reason import Reason
 from empath.domain.reply import Reply
 from empath.net.guard import guard
-from empath.ports import Endpoint, MailExchanger, Transaction, TransactionResult
+from empath.ports import Endpoint, MailExchangers, Transaction, TransactionResult
 from empath.testing.memory_resolver import ZoneResolver
 from empath.testing.simulation.draws import Draws
 from empath.testing.simulation.history import History
@@ -216,7 +216,7 @@ class TroubledResolver(ZoneResolver):
         self._draws = draws
         self._counts: defaultdict[str, int] = defaultdict(int)
 
-    async def mail_exchangers(self, domain: str) -> Sequence[MailExchanger]:
+    async def mail_exchangers(self, domain: str) -> MailExchangers:
         name = f"{SCOPE.get().label} asks for {domain}"
         self._counts[name] = count = self._counts[name] + 1
         if self._draws.chance(f"{name} {count}", self._trouble.get(domain, 0)):
