@@ -2,14 +2,8 @@
 
 PATCHES = (
     (
-        "empath.pipeline.conclude",
-        """\
-known.state in (State.FAILED, State.EXPIRED)
-    ]
-    owes""",
-        """\
-known.state is State.FAILED
-    ]
-    owes""",
+        "empath.pipeline.report_events",
+        "if recipient.state in (State.FAILED, State.EXPIRED):",
+        "if recipient.state is State.FAILED:",
     ),
 )

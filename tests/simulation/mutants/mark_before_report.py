@@ -5,10 +5,10 @@ PATCHES = (
         "empath.pipeline.dsn",
         """\
         message = await self.ledger.message(job.message_id)
-        if message is not None and message.reverse_path""",
+        state: ReportState""",
         """\
         await self.ledger.mark_reported(job.key, job.event)
         message = await self.ledger.message(job.message_id)
-        if message is not None and message.reverse_path""",
+        state: ReportState""",
     ),
 )

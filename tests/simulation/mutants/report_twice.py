@@ -4,10 +4,10 @@ PATCHES = (
     (
         "empath.pipeline.dsn",
         """\
-        report_id = report_id_of(record.key, event, message.received_at)
+        report_id = report_id_of(record.key, name, message.received_at)
 """,
         """\
-        report_id = report_id_of(record.key, event, self.clock.now())
+        report_id = report_id_of(record.key, name, self.clock.now())
 """,
     ),
 )

@@ -21,6 +21,7 @@ from empath.testing.simulation.hops import Taken
 from empath.testing.simulation.loop import HOUR, SECOND, SimulationLoop
 from empath.testing.simulation.process import SCOPE, Process
 from empath.testing.simulation.queues import JobKey, SimulatedQueue
+from empath.testing.simulation.reporting import Asked, Reporting
 from empath.testing.simulation.transitions import delivery_change, message_change
 
 PATIENCE = 3 * HOUR
@@ -44,6 +45,7 @@ class Accepted:
     prepend: str
     reverse_path: str
     confirmed: bool = False
+    asked: Asked = field(default_factory=Asked)
 
 
 @dataclass
@@ -53,6 +55,7 @@ class Invariants:
     spool: MemorySpool
     faults_until: int
     label: Callable[[str], str]
+    reporting: Reporting
     violations: list[Violation] = field(default_factory=list)
     accepted: dict[str, Accepted] = field(default_factory=dict)
     """By message id; reports too, once their job is sent."""
@@ -68,6 +71,7 @@ class Invariants:
         self._taken: defaultdict[tuple[str, str], list[str | None]] = defaultdict(list)
         self._ids: dict[str, str] = {}
         self._reports: dict[str, str] = {}
+        self._judged: set[str] = set()
         self._stored_by: dict[str, Process] = {}
 
     def broken(self, invariant: str, text: str) -> None:
@@ -96,6 +100,12 @@ class Invariants:
         first = self._reports.setdefault(event, message_id)
         if first != message_id:
             self.broken("one report per event", f"a second report about {self.label(event)}")
+        elif message_id not in self._judged:
+            self._judged.add(message_id)
+            original = self.accepted[event.partition("/")[0]]
+            content = self.accepted[message_id].content
+            for invariant, text in self.reporting.composed(event, original.asked, content):
+                self.broken(invariant, self.label(text))
 
     # The spool.
 
@@ -176,10 +186,9 @@ class Invariants:
             if report is None or (report not in self._messages and not self._has_accepted_job(report)):
                 self.broken("conservation", f"{key}: report {event} counts as sent and was never accepted")
         if message.reverse_path is not None:
-            for address, known in new.recipients.items():
-                lost = known.state in (State.FAILED, State.EXPIRED)
-                if lost and f"failed-{known.attempt}" not in new.reports:
-                    self.broken("conservation", f"{key}: {address} is {known.state} and no report is owed")
+            asked = self.accepted[new.message_id].asked
+            for invariant, text in self.reporting.owed(asked, old, new):
+                self.broken(invariant, f"{key}: {text}")
 
     def _waking(self, record: DeliveryRecord) -> None:
         """Whether somebody will come by for everything that is still to be done."""

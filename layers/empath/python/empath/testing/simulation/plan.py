@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from empath.testing.simulation.draws import Draws
 from empath.testing.simulation.loop import DAY, HOUR, MINUTE, SECOND
 
-FORMAT = 1
+FORMAT = 2
 """Raised whenever the same seed begins to mean another history."""
 
 MAX_SEED = 2**63 - 1
@@ -29,6 +29,11 @@ class MessagePlan:
     recipients: tuple[str, ...]
     size: int
     prepend: str = ""
+    notify: tuple[tuple[str, ...] | None, ...] = ()
+    """NOTIFY of each recipient."""
+    automatic: str | None = None
+    """What the message says in Auto-Submitted."""
+    ret: Literal["FULL", "HDRS"] | None = None
 
     @property
     def label(self) -> str:
@@ -48,6 +53,8 @@ class HopPlan:
     ambiguous: float = 0
     """The connection is lost after it: half of them were taken."""
     slow: float = 0
+    dsn: bool = False
+    """It has DSN, and is told NOTIFY."""
     down_until: int = 0
     dns: str = "ok"
     """`ok`, `mx`, `nullmx`, `nosuch` or `private`."""
@@ -65,6 +72,8 @@ class Setup:
     concurrency: int
     batch: int
     policy: Mapping[str, Any]
+    reports: Mapping[str, Any]
+    """The reports part of everybody's tenant policy."""
     faults_until: int
     rates: Mapping[str, float]
     """By kind of fault: the chance of it at a call that can have it."""
@@ -117,6 +126,30 @@ POLICIES: tuple[Mapping[str, Any], ...] = (
     {"expiry": 172_800.0, "first_delay": 300.0, "factor": 3.0},
     {"expiry": 86_400.0, "max_attempts": 4, "max_delay": 7200.0},
 )
+DELAYS: tuple[Mapping[str, float | None], ...] = (
+    {},
+    {"delay_report_after": 60.0},
+    {"delay_report_after": 1800.0},
+    {"delay_report_after": None},
+)
+REPORTS: tuple[Mapping[str, Any], ...] = (
+    *[{}] * 6,
+    {"max_per_hour": 2},
+    {"max_per_hour": 2},
+    {"full_message_up_to": 0},
+    {"enabled": False},
+)
+NOTIFY: tuple[tuple[str, ...] | None, ...] = (
+    *[None] * 4,
+    ("NEVER",),
+    ("FAILURE",),
+    ("SUCCESS",),
+    ("DELAY",),
+    ("FAILURE", "DELAY"),
+    ("SUCCESS", "FAILURE"),
+    ("SUCCESS", "FAILURE", "DELAY"),
+)
+AUTOMATIC = (*[None] * 8, "auto-replied", "auto-generated")
 TIMEOUTS = ((780, 60, 60), (780, 60, 60), (20, 20, 20), (60, 30, 40))
 
 
@@ -135,13 +168,15 @@ def _setup(draws: Draws, messages: Sequence[MessagePlan]) -> Setup:
     faults_until = draws.choice("faults until", (10 * MINUTE, HOUR, 6 * HOUR, 2 * DAY, 6 * DAY))
     # A storm of days would only show the same storm again and again.
     mildness = 0 if faults_until <= HOUR else 1
+    retry = {**draws.choice("policy", POLICIES), **draws.choice("delay report", DELAYS)}
     return Setup(
         deliver_timeout=deliver,
         timeout=other,
         visibility_margin=margin,
         concurrency=1 + draws.below("concurrency", 4),
         batch=draws.choice("batch", (1, 3, 10, 10)),
-        policy={"allow_addresses": ["127.0.0.0/8"], "retry": draws.choice("policy", POLICIES)},
+        policy={"allow_addresses": ["127.0.0.0/8"], "retry": retry},
+        reports=draws.choice("reports", REPORTS),
         faults_until=faults_until,
         rates={
             kind: draws.choice(f"rate {kind}", rates[: len(rates) - mildness] or rates)
@@ -179,6 +214,7 @@ def _hop(draws: Draws, domain: str) -> HopPlan:
         "dns_trouble": 0.3 if draw("dns trouble") < 0.2 else 0.0,
     }
     common["dns"] = "mx" if draw("mx") < 0.5 else "ok"
+    common["dsn"] = draw("dsn") < 0.4
     match kind:
         case "mixed":
             refusing: dict[str, Any] = {"refused": 0.3 * draw("refused"), "deferred": 0.6 * draw("deferred")}
@@ -217,4 +253,7 @@ def _message(draws: Draws, number: int, window: int) -> MessagePlan:
         recipients=tuple(users),
         size=40 + draws.below(f"{name} size", 400),
         prepend=f"Received: from client by relay; {number}\r\n" if number % 2 else "",
+        notify=tuple(draws.choice(f"{name} notify {part % 7}", NOTIFY) for part in range(recipients)),
+        automatic=draws.choice(f"{name} automatic", AUTOMATIC),
+        ret=draws.choice(f"{name} ret", (None, "FULL", "HDRS")),
     )

@@ -57,7 +57,7 @@ def delivery_change(old: DeliveryRecord | None, new: DeliveryRecord, now: dateti
         elif after.reason is Reason.CONTENT_LOST:
             yield "raw objects", f"{address} failed because its raw object could not be found"
     for event, state in old.reports.items():
-        if new.reports.get(event) not in ((state, "sent") if state == "owed" else ("sent",)):
+        if event not in new.reports or new.reports[event] != state != "owed":
             yield "reports", f"report {event} went from {state} to {new.reports.get(event)}"
     if (new.message_id, new.delivery, new.domain, new.siblings, new.expires) != (
         old.message_id,

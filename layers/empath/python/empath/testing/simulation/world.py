@@ -39,6 +39,7 @@ from empath.testing.simulation.ports import (
 )
 from empath.testing.simulation.process import SCOPE, WorkerClock, WorkerIds, runs_at
 from empath.testing.simulation.queues import GARBAGE, SimulatedQueue
+from empath.testing.simulation.reporting import Asked, Reporting
 from empath.testing.simulation.workers import FUNCTIONS, Workers
 
 HOSTNAME = "relay.test"
@@ -78,8 +79,13 @@ class World:
             name: setup.deliver_timeout if function == "deliver" else setup.timeout
             for name, function in FUNCTIONS.items()
         }
+        rules = Reporting(
+            has_dsn={hop.domain: hop.dsn for hop in plan.hops},
+            delay_after=setup.policy["retry"].get("delay_report_after", 4 * 3600.0),
+            policy=setup.reports,
+        )
         self.invariants = Invariants(
-            self.loop, self.ledger, self.spool, setup.faults_until, self.history.readable
+            self.loop, self.ledger, self.spool, setup.faults_until, self.history.readable, rules
         )
         self.queue = self.invariants.queue = SimulatedQueue(
             self.loop,
@@ -92,11 +98,13 @@ class World:
         )
         self.listing = LaggingListing(self.loop, lambda: self.workers.expect_tick())
         gate = Gate(self.loop, self.faults, self.history, lambda process: self.workers.crash(process))
+        control = MemoryControl({"*": setup.policy})
+        control.tenants["*"] = {"reports": setup.reports}
         self.ports = SimpleNamespace(
             spool=GatedSpool(gate, self.spool, self),
             queue=GatedQueue(gate, self.queue),
             ledger=GatedLedger(gate, self.ledger, self.listing, self),
-            control=GatedControl(gate, MemoryControl({"*": setup.policy})),
+            control=GatedControl(gate, control),
             quotas=GatedQuotas(gate, MemoryQuotas()),
             resolver=GatedResolver(gate, TroubledResolver(plan.hops, self.draws)),
             dialer=Hops(gate, plan.hops, self.draws, self.history, self.invariants.taken),
@@ -185,7 +193,9 @@ class World:
         message_id = message_id_of(message.number, label)
         self.history.labels[message_id] = label
         content = content_of(message, label)
-        accepted = Accepted(label, content, message.prepend, message.sender or "")
+        notify = dict(zip(message.recipients, message.notify, strict=True))
+        asked = Asked(notify, message.automatic)
+        accepted = Accepted(label, content, message.prepend, message.sender or "", asked=asked)
         self.invariants.handed_in(message_id, accepted)
 
         async def chunks() -> AsyncIterator[bytes]:
@@ -197,7 +207,10 @@ class World:
                 received_at=self.ports.clock.now(),
                 envelope=Envelope(
                     reverse_path=parse_mailbox(message.sender) if message.sender else None,
-                    recipients=tuple(Recipient(mailbox=parse_mailbox(to)) for to in message.recipients),
+                    recipients=tuple(
+                        Recipient(mailbox=parse_mailbox(to), notify=notify[to]) for to in message.recipients
+                    ),
+                    ret=message.ret,
                 ),
                 source=Source(client="127.0.0.1", helo="client.test"),
                 content=chunks(),
@@ -250,7 +263,8 @@ def message_id_of(number: int, label: str) -> str:
 
 
 def content_of(message: MessagePlan, label: str) -> bytes:
-    head = f"Subject: {label}\r\n\r\n".encode()
+    automatic = f"Auto-Submitted: {message.automatic}\r\n" if message.automatic else ""
+    head = f"Subject: {label}\r\n{automatic}\r\n".encode()
     return head + b"x" * max(message.size - len(head), 0) + b"\r\n"
 
 

@@ -1,0 +1,11 @@
+"""Every deferral of a late recipient is reported."""
+
+PATCHES = (
+    (
+        "empath.pipeline.report_events",
+        """\
+        and recipient.delay_reported is None
+""",
+        "",
+    ),
+)
