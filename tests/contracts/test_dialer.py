@@ -180,3 +180,25 @@ async def test_closing_again_is_harmless(world: World) -> None:
     channel = await world.dialer.connect(endpoint(world), deadline=10)
     await channel.close()
     await channel.close()
+
+
+async def test_a_channel_carries_several_transactions_until_it_is_closed(world: World) -> None:
+    channel = await world.dialer.connect(endpoint(world), deadline=10)
+    for _ in range(3):
+        result = await channel.transact(transaction(), deadline=10)
+        assert all(isinstance(outcome, Sent) for outcome in result.outcomes.values())
+        assert await channel.reset(deadline=10)
+    signs = [channel.is_usable]
+    await channel.close()
+    signs += [channel.is_usable, await channel.reset()]
+    assert signs == [True, False, False]
+    assert len(world.contents()) == 3
+
+
+async def test_a_channel_that_was_lost_is_not_usable(world: World) -> None:
+    world.vanish_after_the_final_dot()
+    channel = await world.dialer.connect(endpoint(world), deadline=10)
+    await channel.transact(transaction())
+    assert not channel.is_usable
+    assert not await channel.reset()
+    await channel.close()
