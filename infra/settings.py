@@ -16,7 +16,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from empath.net.resolver import parse_nameserver
+from empath.net.nameserver import parse_nameserver
 from infra.ingress_settings import IngressSettings
 
 # The deliver stage claims a delivery for the invocation's remaining time plus this.

@@ -11,7 +11,7 @@ import pytest_asyncio
 from empath.domain.errors import PermanentRefusal, TransientRefusal
 from empath.domain.reason import Reason
 from empath.net.resolver import DnsResolver
-from empath.ports import MailExchanger, Resolver
+from empath.ports import MailExchanger, MailExchangers, Resolver
 from empath.testing.dns_server import serving
 from empath.testing.memory_resolver import ZoneResolver
 from empath.testing.zones import Node, Zones
@@ -26,6 +26,7 @@ ZONES: Zones = {
     "dangling.test": Node(cname="nosuch.test"),
     "nullmx.test": Node(mx=[(0, "")]),
     "empty.test": Node(),
+    "secure.test": Node(mx=[(10, "mx1.example.test")], secure=True),
     "servfail.test": Node(fault="servfail"),
     "refused.test": Node(fault="refused"),
     "xn--bcher-kva.test": Node(mx=[(10, "mx1.example.test")], a=["192.0.2.9"]),
@@ -42,30 +43,40 @@ async def resolver(request: pytest.FixtureRequest) -> AsyncIterator[Resolver]:
 
 
 async def test_mail_exchangers_are_in_lower_case_without_final_dots(resolver: Resolver) -> None:
-    assert sorted(await resolver.mail_exchangers("example.test")) == [
+    assert sorted((await resolver.mail_exchangers("example.test")).records) == [
         MailExchanger(10, "mx1.example.test"),
         MailExchanger(20, "mx2.example.test"),
     ]
 
 
 async def test_names_have_no_case(resolver: Resolver) -> None:
-    assert len(await resolver.mail_exchangers("Example.TEST")) == 2
+    assert len((await resolver.mail_exchangers("Example.TEST")).records) == 2
 
 
 async def test_cnames_are_followed(resolver: Resolver) -> None:
-    assert len(await resolver.mail_exchangers("alias.test")) == 2
+    found = await resolver.mail_exchangers("alias.test")
+    assert (len(found.records), found.name) == (2, "example.test")
     assert set(await resolver.addresses("hostalias.test")) == {
         *map(ip_address, ("192.0.2.1", "192.0.2.2", "2001:db8::1"))
     }
 
 
 async def test_a_null_mx_is_the_root(resolver: Resolver) -> None:
-    assert await resolver.mail_exchangers("nullmx.test") == [MailExchanger(0, "")]
+    assert (await resolver.mail_exchangers("nullmx.test")).records == (MailExchanger(0, ""),)
 
 
 async def test_a_domain_without_mx_has_an_empty_answer(resolver: Resolver) -> None:
-    assert list(await resolver.mail_exchangers("empty.test")) == []
-    assert list(await resolver.mail_exchangers("mx1.example.test")) == []
+    for name in ("empty.test", "mx1.example.test"):
+        assert await resolver.mail_exchangers(name) == MailExchangers((), name)
+
+
+async def test_an_alias_without_mx_is_what_it_leads_to(resolver: Resolver) -> None:
+    assert await resolver.mail_exchangers("hostalias.test") == MailExchangers((), "mx1.example.test")
+
+
+async def test_what_dnssec_has_proved_is_told(resolver: Resolver) -> None:
+    assert (await resolver.mail_exchangers("secure.test")).authenticated
+    assert not (await resolver.mail_exchangers("example.test")).authenticated
 
 
 @pytest.mark.parametrize(
@@ -115,5 +126,6 @@ async def test_a_host_without_addresses_or_existence_has_none(resolver: Resolver
 
 
 async def test_internationalised_names_are_understood(resolver: Resolver) -> None:
-    assert await resolver.mail_exchangers("bücher.test") == [MailExchanger(10, "mx1.example.test")]
+    found = await resolver.mail_exchangers("bücher.test")
+    assert found == MailExchangers((MailExchanger(10, "mx1.example.test"),), "xn--bcher-kva.test")
     assert await resolver.addresses("Bücher.test") == [ip_address("192.0.2.9")]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 
 import pytest
 
@@ -14,7 +13,7 @@ from empath.domain.reason import Reason
 from empath.domain.reply import Reply
 from empath.pipeline import resolve
 from empath.pipeline.resolve import MAX_LOOKUPS_AT_ONCE
-from empath.ports import MailExchanger, QueueName
+from empath.ports import MailExchangers, QueueName
 from empath.testing.memory_resolver import ZoneResolver
 from empath.testing.relay import INTERNET, MemoryRelay
 
@@ -24,7 +23,7 @@ class SlowResolver(ZoneResolver):
 
     is_slow = True
 
-    async def mail_exchangers(self, domain: str) -> Sequence[MailExchanger]:
+    async def mail_exchangers(self, domain: str) -> MailExchangers:
         if domain.endswith("slow.test"):
             await asyncio.sleep(3600 if self.is_slow else 0)
             raise TransientRefusal(Reply.of(451, "4.4.3", "no answer in time"), Reason.DNS_TROUBLE)

@@ -134,17 +134,17 @@ async def test_the_local_internet_sends_every_domain_to_the_inbox() -> None:
     async with LocalInternet.running() as internet:
         resolver = DnsResolver([internet.nameserver])
         for domain in ("example.com", "deep.sub.example.test", "reject.test", "defer.test", "bücher.test"):
-            assert await resolver.mail_exchangers(domain) == [MailExchanger(10, "mx.inbox.test")]
+            assert (await resolver.mail_exchangers(domain)).records == (MailExchanger(10, "mx.inbox.test"),)
         assert [str(address) for address in await resolver.addresses("mx.inbox.test")] == ["127.0.0.1"]
 
 
 async def test_the_simulator_domains_are_what_they_say(inbox: Inbox) -> None:
     async with LocalInternet.running() as internet:
         resolver = DnsResolver([internet.nameserver])
-        assert await resolver.mail_exchangers("nullmx.test") == [MailExchanger(0, "")]
+        assert (await resolver.mail_exchangers("nullmx.test")).records == (MailExchanger(0, ""),)
         with pytest.raises(PermanentRefusal):
             await resolver.mail_exchangers("nosuch.test")
-        (exchanger,) = await resolver.mail_exchangers("down.test")
+        (exchanger,) = (await resolver.mail_exchangers("down.test")).records
         (address,) = await resolver.addresses(exchanger.exchange)
     with pytest.raises(OSError):
         await asyncio.wait_for(asyncio.open_connection(str(address), inbox.port), 1)

@@ -5,18 +5,23 @@ from __future__ import annotations
 import asyncio
 import time
 from ipaddress import ip_address
+from typing import Any
 
 import pytest
 
 from empath.domain.errors import PermanentRefusal, TransientRefusal
 from empath.domain.reason import Reason
-from empath.net import resolver as module
-from empath.net.resolver import DnsResolver, parse_nameserver
-from empath.ports import MailExchanger
+from empath.net.dns_client import MAX_RECORDS
+from empath.net.dns_memory import MAX_NEGATIVE_TTL, MAX_STALE, MAX_TTL, MIN_TTL, TROUBLE_FOR
+from empath.net.nameserver import parse_nameserver
+from empath.net.resolver import DnsResolver
+from empath.ports import MailExchanger, MailExchangers
+from empath.ports.dns_cache import RecordType
+from empath.testing.clock import ManualClock
 from empath.testing.dns_server import DnsServer, serving
-from empath.testing.zones import Node, Zones
+from empath.testing.zones import Fault, Node, Zones
 
-MANY = [(number, f"mx{number}.a-rather-long-name-to-fill-the-answer.example.test") for number in range(40)]
+MANY = [(number, f"mx{number}.a-rather-long-name-to-fill-the-answer.example.test") for number in range(80)]
 ZONES: dict[str, Node] = {
     "example.test": Node(mx=[(20, "MX2.Example.Test"), (10, "mx1.example.test")]),
     "many.test": Node(mx=MANY),
@@ -24,26 +29,28 @@ ZONES: dict[str, Node] = {
     "odd.test": Node(fault="garbage"),
     "half.test": Node(a=["192.0.2.7"], fault="servfail", fault_types=("AAAA",)),
     "xn--bcher-kva.test": Node(mx=[(10, "mx1.example.test")]),
+    "empty.test": Node(),
     "loop1.test": Node(cname="loop2.test"),
     "loop2.test": Node(cname="loop1.test"),
 }
 
 
-def resolver_of(server: DnsServer, **settings: float) -> DnsResolver:
-    return DnsResolver([server.nameserver], **settings)  # type: ignore[arg-type]
+def resolver_of(server: DnsServer, **settings: Any) -> DnsResolver:
+    return DnsResolver([server.nameserver], **settings)
 
 
 async def test_an_answer_too_large_for_udp_is_asked_for_over_tcp() -> None:
     async with serving(ZONES) as server:
         answer = await resolver_of(server).mail_exchangers("many.test")
-    assert sorted(answer) == [MailExchanger(*record) for record in MANY]
+    assert sorted(answer.records) == [MailExchanger(*record) for record in MANY]
     assert list(server.queries) == [("many.test", "MX", "udp"), ("many.test", "MX", "tcp")]
 
 
 @pytest.mark.parametrize("domain", ["bücher.test", "BÜCHER.test", "xn--bcher-kva.test", "bücher.test."])
 async def test_internationalised_domains_are_asked_for_as_a_labels(domain: str) -> None:
     async with serving(ZONES) as server:
-        assert await resolver_of(server).mail_exchangers(domain) == [MailExchanger(10, "mx1.example.test")]
+        found = await resolver_of(server).mail_exchangers(domain)
+    assert found == MailExchangers((MailExchanger(10, "mx1.example.test"),), "xn--bcher-kva.test")
 
 
 @pytest.mark.parametrize("name", ["slow.test", "odd.test"])
@@ -67,7 +74,7 @@ async def test_no_nameserver_there_is_dns_trouble() -> None:
 async def test_the_next_nameserver_is_asked_when_one_is_lame() -> None:
     async with serving({"*": Node(fault="refused")}) as lame, serving(ZONES) as good:
         resolver = DnsResolver([lame.nameserver, good.nameserver])
-        assert len(await resolver.mail_exchangers("example.test")) == 2
+        assert len((await resolver.mail_exchangers("example.test")).records) == 2
 
 
 async def test_a_loop_of_cnames_is_dns_trouble() -> None:
@@ -96,32 +103,135 @@ async def test_answers_are_remembered_negative_ones_too() -> None:
     [
         (60, 59, 1),
         (60, 61, 2),
-        (0, module.MIN_TTL - 1, 1),
-        (0, module.MIN_TTL + 1, 2),
-        (10_000_000, module.MAX_TTL - 1, 1),
-        (10_000_000, module.MAX_TTL + 1, 2),
+        (0, MIN_TTL - 1, 1),
+        (0, MIN_TTL + 1, 2),
+        (10_000_000, MAX_TTL - 1, 1),
+        (10_000_000, MAX_TTL + 1, 2),
     ],
 )
-async def test_answers_are_remembered_for_their_ttl_within_bounds(
-    ttl: int, after: float, asked: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_answers_are_remembered_for_their_ttl_within_bounds(ttl: int, after: float, asked: int) -> None:
+    clock = ManualClock()
     async with serving(ZONES, ttl=ttl) as server:
-        resolver = resolver_of(server)
+        resolver = resolver_of(server, now=clock.now)
         await resolver.mail_exchangers("example.test")
-        later = time.time() + after
-        monkeypatch.setattr("time.time", lambda: later)
+        clock.advance(after)
         await resolver.mail_exchangers("example.test")
     assert len(server.queries) == asked
 
 
-async def test_trouble_is_not_remembered() -> None:
+@pytest.mark.parametrize(
+    ("ttl", "after", "asked"),
+    [(60, 61, 2), (10_000_000, MAX_NEGATIVE_TTL - 1, 1), (10_000_000, MAX_NEGATIVE_TTL + 1, 2)],
+)
+@pytest.mark.parametrize("name", ["nosuch.test", "empty.test"])
+async def test_a_negative_answer_is_remembered_for_the_soa_s_minimum_within_bounds(
+    name: str, ttl: int, after: float, asked: int
+) -> None:
+    clock = ManualClock()
+    async with serving(ZONES, ttl=ttl) as server:
+        resolver = resolver_of(server, now=clock.now)
+        for _ in range(2):
+            await resolver.find(name, "MX")
+            clock.advance(after)
+    assert len(server.queries) == asked
+
+
+async def test_a_question_that_came_to_nothing_is_not_asked_again_for_half_a_minute() -> None:
+    clock = ManualClock()
     zones: dict[str, Node] = {"example.test": Node(fault="servfail")}
     async with serving(zones) as server:
-        resolver = resolver_of(server)
-        with pytest.raises(TransientRefusal):
+        resolver = resolver_of(server, now=clock.now)
+        with pytest.raises(TransientRefusal, match="SERVFAIL"):
             await resolver.mail_exchangers("example.test")
+        asked = len(server.queries)
         zones["example.test"] = ZONES["example.test"]
-        assert len(await resolver.mail_exchangers("example.test")) == 2
+        clock.advance(TROUBLE_FOR.total_seconds() - 1)
+        with pytest.raises(TransientRefusal, match="SERVFAIL"):
+            await resolver.mail_exchangers("example.test")
+        assert len(server.queries) == asked
+        clock.advance(1)
+        assert len((await resolver.mail_exchangers("example.test")).records) == 2
+
+
+@pytest.mark.parametrize("fault", ["servfail", "refused", "drop"])
+async def test_an_answer_past_its_time_serves_while_there_is_no_other(fault: Fault) -> None:
+    clock = ManualClock()
+    zones = dict(ZONES)
+    async with serving(zones) as server:
+        resolver = resolver_of(server, now=clock.now, query_timeout=0.1, lookup_timeout=0.3)
+        before = await resolver.mail_exchangers("example.test")
+        zones["example.test"] = Node(fault=fault)
+        clock.advance(3600)
+        assert await resolver.mail_exchangers("example.test") == before
+        asked = len(server.queries)
+        found = await resolver.find("example.test", "MX")
+        assert (found.source, len(server.queries)) == ("stale", asked)
+        assert found.trouble
+        zones["example.test"] = Node(mx=[(1, "new.example.test")])
+        clock.advance(TROUBLE_FOR.total_seconds())
+        found = await resolver.find("example.test", "MX")
+        assert (found.source, found.trouble) == ("asked", None)
+
+
+@pytest.mark.parametrize(("name", "rdtype"), [("example.test", "MX"), ("half.test", "A")])
+async def test_an_answer_past_its_time_does_not_serve_for_ever(name: str, rdtype: RecordType) -> None:
+    clock = ManualClock()
+    zones = dict(ZONES)
+    async with serving(zones) as server:
+        resolver = resolver_of(server, now=clock.now)
+        assert (await resolver.find(name, rdtype)).source == "asked"
+        zones[name] = Node(fault="servfail")
+        clock.advance(60 + MAX_STALE[rdtype].total_seconds() - 1)
+        assert (await resolver.find(name, rdtype)).source == "stale"
+        clock.advance(1)
+        assert (await resolver.find(name, rdtype)).answer is None
+        clock.advance(TROUBLE_FOR.total_seconds())
+        assert (await resolver.find(name, rdtype)).answer is None
+
+
+async def test_mail_fails_by_no_answer_that_is_past_its_time() -> None:
+    clock = ManualClock()
+    zones = dict(ZONES)
+    async with serving(zones) as server:
+        resolver = resolver_of(server, now=clock.now)
+        with pytest.raises(PermanentRefusal):
+            await resolver.mail_exchangers("nosuch.test")
+        zones["nosuch.test"] = Node(fault="servfail")
+        clock.advance(61)
+        with pytest.raises(TransientRefusal):
+            await resolver.mail_exchangers("nosuch.test")
+
+
+@pytest.mark.parametrize("secure", [True, False])
+async def test_what_the_name_server_says_about_dnssec_is_told(*, secure: bool) -> None:
+    zones = {"example.test": Node(mx=[(10, "mx.example.test")], secure=secure)}
+    async with serving(zones) as server:
+        resolver = resolver_of(server)
+        for _ in range(2):
+            assert (await resolver.mail_exchangers("example.test")).authenticated is secure
+
+
+async def test_a_canonical_name_is_told() -> None:
+    zones = {"alias.test": Node(cname="Further.Test"), "further.test": Node(a=["192.0.2.1"])}
+    async with serving(zones) as server:
+        found = await resolver_of(server).mail_exchangers("alias.test")
+    assert found == MailExchangers((), "further.test")
+
+
+@pytest.mark.parametrize("name", ["example.onion", "example.alt", "EXAMPLE.invalid."])
+async def test_names_that_are_not_in_the_dns_are_not_asked_for(name: str) -> None:
+    async with serving({"*": Node(mx=[(10, "mx.example.test")])}) as server:
+        with pytest.raises(PermanentRefusal) as caught:
+            await resolver_of(server).mail_exchangers(name)
+    assert str(caught.value.reply.status) == "5.1.2"
+    assert list(server.queries) == []
+
+
+async def test_only_so_many_records_of_an_answer_are_kept_and_those_the_most_preferred() -> None:
+    zones = {"many.test": Node(mx=[(number, f"mx{number}.test") for number in range(300, 0, -1)])}
+    async with serving(zones) as server:
+        found = await resolver_of(server).mail_exchangers("many.test")
+    assert [mx.preference for mx in found.records] == list(range(1, MAX_RECORDS + 1))
 
 
 async def test_equal_lookups_under_way_share_a_question() -> None:
@@ -129,7 +239,7 @@ async def test_equal_lookups_under_way_share_a_question() -> None:
         resolver = resolver_of(server)
         answers = await asyncio.gather(*(resolver.mail_exchangers("example.test") for _ in range(50)))
     assert len(server.queries) == 1
-    assert all(len(answer) == 2 for answer in answers)
+    assert all(len(answer.records) == 2 for answer in answers)
 
 
 async def test_a_caller_that_gives_up_takes_nobodys_answer_along() -> None:
@@ -139,7 +249,7 @@ async def test_a_caller_that_gives_up_takes_nobodys_answer_along() -> None:
         second = asyncio.create_task(resolver.mail_exchangers("example.test"))
         await asyncio.sleep(0)
         first.cancel()
-        assert len(await second) == 2
+        assert len((await second).records) == 2
 
 
 async def test_many_names_at_once() -> None:

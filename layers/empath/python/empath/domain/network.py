@@ -8,7 +8,8 @@ documentation for public ones.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from enum import StrEnum
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -57,6 +58,22 @@ _SPECIAL: tuple[tuple[IPNetwork, str], ...] = tuple(
         ("ff00::/8", "multicast"),
     )
 )
+
+
+class AddressOrder(StrEnum):
+    """Which of a host's addresses are tried, and which of them first."""
+
+    IPV4_FIRST = "ipv4_first"
+    IPV6_FIRST = "ipv6_first"
+    IPV4_ONLY = "ipv4_only"
+    IPV6_ONLY = "ipv6_only"
+
+    def order(self, addresses: Iterable[IPAddress]) -> Sequence[IPAddress]:
+        """`addresses` as they are to be tried; those of one version stay in their order."""
+        first = 4 if self in (AddressOrder.IPV4_FIRST, AddressOrder.IPV4_ONLY) else 6
+        is_only = self in (AddressOrder.IPV4_ONLY, AddressOrder.IPV6_ONLY)
+        wanted = [address for address in addresses if not is_only or address.version == first]
+        return sorted(wanted, key=lambda address: address.version != first)
 
 
 def is_allowed(address: IPAddress, networks: Iterable[IPNetwork] = ()) -> bool:

@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from empath.domain.errors import InvalidPolicy
+from empath.domain.network import AddressOrder
 from empath.domain.report_policy import TenantPolicy
 from empath.domain.retry import RetryPolicy
 
@@ -28,6 +29,9 @@ class DomainPolicy(BaseModel):
 
     allow_addresses: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
     """Networks that may be delivered to although they are not globally routable."""
+
+    addresses: AddressOrder = AddressOrder.IPV4_FIRST
+    """IPv4 first, since it is IPv4 addresses that have PTR records under the operator's control."""
 
     port: int = Field(default=25, ge=1, le=65_535)
     tls: TlsMode = "opportunistic"

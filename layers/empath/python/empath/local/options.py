@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from empath.local.errors import LocalStackError
-from empath.net.resolver import parse_nameserver
+from empath.net.nameserver import parse_nameserver
 
 HOST = "127.0.0.1"
 DEFAULT_STATE_DIR = Path(".empath")

@@ -1,58 +1,71 @@
-"""DNS over dnspython: MX and address records, with a cache that follows TTLs within bounds.
+"""What a process knows of DNS: overrides, its own memory, what others shared, and only then a question.
+
+    override   an operator said where a domain's mail goes, and DNS has no say
+    memory     an answer of this process, within its TTL
+    shared     an answer of another process, out of the control table (MX only)
+    asked      a name server's
+    stale      one past its TTL, because no name server gave another (RFC 8767)
 
 What the records mean for a delivery (null MX, preference, fallback to addresses) is not known here.
-dnspython follows the CNAMEs of an answer and falls back to TCP when one is truncated; its errors are
-mapped to refusals in this module and leave it in no other form.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ipaddress
-import time
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Literal
 
-import dns.asyncresolver
-import dns.exception
-import dns.name
-import dns.nameserver
-import dns.resolver
-from dns.rdata import Rdata
-from dns.rdatatype import RdataType
-
-from empath.domain.errors import PermanentRefusal, TransientRefusal
+from empath.domain.errors import ControlTrouble, PermanentRefusal, TransientRefusal
 from empath.domain.network import IPAddress
 from empath.domain.reason import Reason
 from empath.domain.reply import Reply
+from empath.net.dns_memory import AnswerMemory, Known, forget_at
 from empath.net.names import to_a_labels
-from empath.ports import MailExchanger
+from empath.net.nameserver import parse_nameserver
+from empath.ports import DnsAnswer, DnsCache, DnsOrders, DnsOverride, MailExchanger, MailExchangers
+from empath.ports.dns_cache import RecordType
+
+if TYPE_CHECKING:
+    from empath.net.dns_client import DnsClient
 
 CACHE_SIZE = 10_000  # answers; about 1 kB each
-MIN_TTL = 5.0  # seconds: one batch of jobs for a domain asks once, even with TTL 0
-MAX_TTL = 3600.0  # seconds: a wrong record is gone within the hour
-MAX_NEGATIVE_TTL = 300.0  # seconds: a domain that was just made can be written to soon (RFC 2308 §5)
 QUERY_TIMEOUT = 3.0  # seconds for one nameserver to answer
 LOOKUP_TIMEOUT = 12.0  # seconds for all tries; the delivery's retry does the waiting beyond that
-MAX_CNAMES = 8  # further questions when a server answers with a bare CNAME
+STALE_PATIENCE = 1.8  # seconds to wait for a fresh answer when there is a stale one (RFC 8767 §5)
+
+SHARED_FROM = timedelta(seconds=60)
+"""Answers that are good for less are not shared: they would be written more often than read."""
+
+STORE_TIMEOUT = 1.0  # seconds for the shared cache to answer: DNS itself is not much slower
+STORE_PAUSE = timedelta(seconds=30)
+"""How long a shared cache that failed is left alone."""
+
+NEVER_ASKED = frozenset({"onion", "alt", "invalid"})
+"""Top-level names that are not in the DNS (RFC 7686 §2, RFC 9476 §2, RFC 6761 §6.4)."""
+
+Source = Literal["override", "memory", "shared", "asked", "stale"]
+Sharing = Literal["both", "read", "none"]
+
+logger = logging.getLogger(__name__)
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
-    records: tuple[Rdata, ...]
+class Finding:
+    """What is known about a name, and where from; `trouble` says why there is no (fresh) answer."""
 
-
-@dataclass(frozen=True, slots=True)
-class _NoSuchName:
-    pass
-
-
-@dataclass(frozen=True, slots=True)
-class _Trouble:
-    what: str
-
-
-_Answer = _Found | _NoSuchName | _Trouble
+    name: str
+    rdtype: RecordType
+    source: Source
+    answer: DnsAnswer | None
+    trouble: str | None = None
 
 
 class DnsResolver:
@@ -65,56 +78,89 @@ class DnsResolver:
         self,
         nameservers: Sequence[str] = (),
         *,
+        cache: DnsCache | None = None,
+        sharing: Sharing = "both",
+        now: Callable[[], datetime] = _utc_now,
         query_timeout: float = QUERY_TIMEOUT,
         lookup_timeout: float = LOOKUP_TIMEOUT,
         cache_size: int = CACHE_SIZE,
     ) -> None:
         """`nameservers` are `address`, `address:port` or `[IPv6 address]:port`.
 
-        Raises ValueError for anything else, names of nameservers too. Timeouts are in seconds.
+        `cache` has the overrides, and unless `sharing` is "none" shared answers, too; with "read" none are
+        added. Timeouts are in seconds. Raises ValueError for what is no nameserver, names of them too.
         """
         self._nameservers = [parse_nameserver(text) for text in nameservers]
+        self._cache = cache
+        self._sharing = sharing
+        self._now = now
         self._query_timeout = query_timeout
         self._lookup_timeout = lookup_timeout
-        self._cache = _BoundedCache(cache_size)
-        self._stub: dns.asyncresolver.Resolver | None = None
-        self._asking: dict[tuple[str, RdataType], asyncio.Task[_Answer]] = {}
+        self._memory = AnswerMemory(cache_size)
+        self._client: DnsClient | None = None
+        self._asking: dict[tuple[str, RecordType], asyncio.Task[Finding]] = {}
+        self._store_rests_until: datetime | None = None
 
-    async def mail_exchangers(self, domain: str) -> Sequence[MailExchanger]:
+    async def mail_exchangers(self, domain: str) -> MailExchangers:
         try:
             name = to_a_labels(domain)
         except ValueError as error:
             raise _no_such_domain(f"Domain {domain} is no possible name: {error}") from error
-        match await self._ask(name, RdataType.MX):
-            case _NoSuchName():
-                raise _no_such_domain(f"Domain {domain} does not exist")
-            case _Trouble(what):
-                raise _trouble(name, what)
-            case _Found(records):
-                return [
-                    MailExchanger(record.preference, _text_of(record.exchange))  # type: ignore[attr-defined]
-                    for record in records
-                ]
+        if name.rpartition(".")[2] in NEVER_ASKED:
+            raise _no_such_domain(f"Domain {domain} is not in the DNS")
+        finding = await self.find(name, "MX")
+        answer = finding.answer
+        if answer is None:
+            raise _trouble(name, finding.trouble)
+        if not answer.exists:
+            raise _no_such_domain(f"Domain {domain} does not exist")
+        return MailExchangers(
+            records=tuple(MailExchanger.parse(record) for record in answer.records),
+            name=answer.canonical,
+            authenticated=answer.authenticated,
+            overridden=finding.source == "override",
+        )
 
     async def addresses(self, host: str) -> Sequence[IPAddress]:
         try:
             name = to_a_labels(host)
         except ValueError:
             return []
-        answers = await asyncio.gather(self._ask(name, RdataType.A), self._ask(name, RdataType.AAAA))
+        findings = await asyncio.gather(self.find(name, "A"), self.find(name, "AAAA"))
         found = [
-            ipaddress.ip_address(record.address)  # type: ignore[attr-defined]
-            for answer in answers
-            if isinstance(answer, _Found)
-            for record in answer.records
+            ipaddress.ip_address(record)
+            for finding in findings
+            if finding.answer is not None
+            for record in finding.answer.records
         ]
         if not found:
-            for answer in answers:
-                if isinstance(answer, _Trouble):
-                    raise _trouble(name, answer.what)
+            for finding in findings:
+                if finding.answer is None:
+                    raise _trouble(name, finding.trouble)
         return found
 
-    async def _ask(self, name: str, rdtype: RdataType) -> _Answer:
+    async def find(self, name: str, rdtype: RecordType) -> Finding:
+        """The answer to one question; `name` in A-labels. An answer of None is trouble.
+
+        Raises TransientRefusal (451 4.4.3, DNS_TROUBLE) when it cannot be known whether there is an override.
+        """
+        orders = await self._orders()
+        if rdtype == "MX" and name in orders.overrides:
+            return Finding(name, rdtype, "override", self._said_by(orders.overrides[name], name))
+        now = self._now()
+        known = self._memory[name, rdtype]
+        asked_at = known.troubled_at or (known.answer.asked_at if known.answer else None)
+        if asked_at is not None and orders.forgets(name, asked_at):
+            known = Known()
+        if known.is_fresh(now):
+            return Finding(name, rdtype, "memory", known.answer)
+        if known.is_in_trouble(now):
+            return _stale_or_nothing(name, rdtype, known.answer, known.trouble, now)
+        return await self._join(name, rdtype, known.answer, orders)
+
+    async def _join(
+        self, name: str, rdtype: RecordType, known: DnsAnswer | None, orders: DnsOrders
+    ) -> Finding:
         """Join the lookup of the same name and type that is under way, or begin one.
 
         It runs as a task of its own, so that a caller that is cancelled does not take the others'
@@ -122,95 +168,113 @@ class DnsResolver:
         """
         task = self._asking.get((name, rdtype))
         if task is None or task.done() or task.get_loop() is not asyncio.get_running_loop():
-            task = asyncio.create_task(self._lookup(name, rdtype))
+            task = asyncio.create_task(self._look_up(name, rdtype, known, orders))
             self._asking[name, rdtype] = task
         return await asyncio.shield(task)
 
-    async def _lookup(self, name: str, rdtype: RdataType) -> _Answer:
+    async def _look_up(
+        self, name: str, rdtype: RecordType, known: DnsAnswer | None, orders: DnsOrders
+    ) -> Finding:
         try:
-            return await self._follow(dns.name.from_text(name), rdtype)
-        except dns.resolver.NXDOMAIN:
-            return _NoSuchName()
-        except (dns.name.LabelTooLong, dns.name.NameTooLong, dns.name.EmptyLabel, dns.name.BadEscape):
-            return _NoSuchName()
-        except dns.resolver.LifetimeTimeout:
-            return _Trouble("no answer in time")
-        except dns.resolver.NoNameservers as error:
-            return _Trouble(_complaint_of(error))
-        except (dns.exception.DNSException, OSError, EOFError) as error:
-            return _Trouble(type(error).__name__)
+            shared = await self._shared(name, orders) if rdtype == "MX" else None
+            if shared is not None:
+                if self._now() < shared.fresh_until:
+                    self._memory[name, rdtype] = Known(shared)
+                    return Finding(name, rdtype, "shared", shared)
+                known = max((known, shared), key=_fresh_until)
+            return await self._ask(name, rdtype, known)
         finally:
             self._asking.pop((name, rdtype), None)
 
-    async def _follow(self, name: dns.name.Name, rdtype: RdataType) -> _Answer:
-        """Ask, and ask again for the target when a server gives a CNAME and nothing about its target."""
-        stub = self._resolver()
-        for _ in range(MAX_CNAMES):
-            answer = await stub.resolve(name, rdtype, raise_on_no_answer=False, search=False)
-            if answer.rrset is not None:
-                return _Found(tuple(answer.rrset))
-            if answer.canonical_name == name:
-                return _Found(())
-            name = answer.canonical_name
-        return _Trouble("too many CNAMEs")
+    async def _ask(self, name: str, rdtype: RecordType, known: DnsAnswer | None) -> Finding:
+        from empath.net.dns_client import DnsClient, DnsTrouble
 
-    def _resolver(self) -> dns.asyncresolver.Resolver:
-        """Made at the first lookup, so that an unreadable system configuration is DNS trouble."""
-        if self._stub is None:
-            stub = dns.asyncresolver.Resolver(configure=not self._nameservers)
-            if self._nameservers:
-                stub.nameservers = self._nameservers
-            stub.timeout = self._query_timeout
-            stub.lifetime = self._lookup_timeout
-            stub.cache = self._cache
-            self._stub = stub
-        return self._stub
+        if self._client is None:
+            self._client = DnsClient(self._nameservers, query_timeout=self._query_timeout)
+        now = self._now()
+        is_of_use = known is not None and now < forget_at(known)
+        lifetime = min(STALE_PATIENCE, self._lookup_timeout) if is_of_use else self._lookup_timeout
+        try:
+            answer = await self._client.ask(name, rdtype, now=now, lifetime=lifetime)
+        except DnsTrouble as trouble:
+            kept = known if is_of_use else None
+            self._memory[name, rdtype] = Known(kept, str(trouble), self._now())
+            finding = _stale_or_nothing(name, rdtype, kept, str(trouble), now)
+            logger.info("DNS gives no answer", extra={"dns_name": name, "fault": str(trouble)})
+            return finding
+        self._memory[name, rdtype] = Known(answer)
+        await self._share(answer)
+        return Finding(name, rdtype, "asked", answer)
+
+    async def _orders(self) -> DnsOrders:
+        if self._cache is None:
+            return DnsOrders()
+        try:
+            return await self._cache.orders()
+        except ControlTrouble as error:
+            reply = Reply.of(451, "4.4.3", "It cannot be known whether DNS is overridden")
+            raise TransientRefusal(reply, Reason.DNS_TROUBLE) from error
+
+    async def _shared(self, name: str, orders: DnsOrders) -> DnsAnswer | None:
+        """What another process kept, fresh or not; nothing when the store is in trouble."""
+        if self._cache is None or self._sharing == "none" or self._store_rests:
+            return None
+        try:
+            async with asyncio.timeout(STORE_TIMEOUT):
+                answer = await self._cache.answer(name)
+        except (ControlTrouble, TimeoutError):
+            self._rest_the_store()
+            return None
+        return None if answer is None or orders.forgets(name, answer.asked_at) else answer
+
+    async def _share(self, answer: DnsAnswer) -> None:
+        if self._cache is None or self._sharing != "both" or answer.rdtype != "MX" or self._store_rests:
+            return
+        if answer.fresh_until - answer.asked_at < SHARED_FROM:
+            return
+        try:
+            async with asyncio.timeout(STORE_TIMEOUT):
+                await self._cache.keep(answer, forget_at=forget_at(answer))
+        except (ControlTrouble, TimeoutError):
+            self._rest_the_store()
+
+    @property
+    def _store_rests(self) -> bool:
+        return self._store_rests_until is not None and self._now() < self._store_rests_until
+
+    def _rest_the_store(self) -> None:
+        self._store_rests_until = self._now() + STORE_PAUSE
+        logger.warning("the shared DNS cache does not answer; name servers are asked instead", exc_info=True)
+
+    def _said_by(self, override: DnsOverride, name: str) -> DnsAnswer:
+        now = self._now()
+        return DnsAnswer(
+            name=name,
+            rdtype="MX",
+            exists=True,
+            canonical=name,
+            records=tuple(str(exchanger) for exchanger in override.exchangers),
+            authenticated=False,
+            asked_at=override.set_at,
+            fresh_until=now,
+        )
 
 
-class _BoundedCache(dns.resolver.LRUCache):
-    """dnspython's cache with TTLs kept within this module's bounds."""
-
-    def put(self, key: dns.resolver.CacheKey, value: dns.resolver.Answer) -> None:
-        now = time.time()
-        longest = MAX_TTL if value.rrset is not None else MAX_NEGATIVE_TTL
-        value.expiration = now + min(max(value.expiration - now, MIN_TTL), longest)
-        super().put(key, value)
+def _stale_or_nothing(
+    name: str, rdtype: RecordType, known: DnsAnswer | None, trouble: str | None, now: datetime
+) -> Finding:
+    is_of_use = known is not None and now < forget_at(known)
+    return Finding(name, rdtype, "stale" if is_of_use else "asked", known if is_of_use else None, trouble)
 
 
-def parse_nameserver(text: str) -> dns.nameserver.Do53Nameserver:
-    """Read `address`, `address:port` or `[IPv6 address]:port`; ValueError says what is wrong."""
-    address, port = text.strip(), "53"
-    if address.startswith("["):
-        address, _, rest = address[1:].partition("]")
-        port = rest.removeprefix(":") or port
-    elif address.count(":") == 1:
-        address, _, port = address.partition(":")
-    try:
-        ipaddress.ip_address(address)
-    except ValueError:
-        raise ValueError(f"nameserver {text!r}: {address!r} is not an IP address") from None
-    if not (port.isascii() and port.isdigit() and 1 <= int(port) <= 65_535):
-        raise ValueError(f"nameserver {text!r}: {port!r} is not a port")
-    return dns.nameserver.Do53Nameserver(address, int(port))
-
-
-def _text_of(name: dns.name.Name) -> str:
-    return "" if name == dns.name.root else name.to_text(omit_final_dot=True).lower()
-
-
-def _complaint_of(error: dns.resolver.NoNameservers) -> str:
-    """What the last nameserver did: its response code, or the kind of its error."""
-    complaints = [entry[3] for entry in error.kwargs.get("errors") or ()]
-    if not complaints:
-        return "no nameserver"
-    last = complaints[-1]
-    return last if isinstance(last, str) else type(last).__name__
+def _fresh_until(answer: DnsAnswer | None) -> datetime:
+    return answer.fresh_until if answer is not None else datetime.min.replace(tzinfo=UTC)
 
 
 def _no_such_domain(text: str) -> PermanentRefusal:
     return PermanentRefusal(Reply.of(550, "5.1.2", text), Reason.NO_SUCH_DOMAIN)
 
 
-def _trouble(name: str, what: str) -> TransientRefusal:
-    reply = Reply.of(451, "4.4.3", f"DNS lookup of {name} failed: {what}")
+def _trouble(name: str, what: str | None) -> TransientRefusal:
+    reply = Reply.of(451, "4.4.3", f"DNS lookup of {name} failed: {what or 'no answer'}")
     return TransientRefusal(reply, Reason.DNS_TROUBLE)

@@ -8,11 +8,12 @@ errors of `empath.domain.errors`, never those of a client library.
 from empath.ports.clock import Clock, IdSource
 from empath.ports.control import Control
 from empath.ports.dialer import Channel, Dialer, Endpoint, Transaction, TransactionResult
+from empath.ports.dns_cache import DnsAnswer, DnsCache, DnsOrders, DnsOverride
 from empath.ports.ledger import Claimed, ClaimResult, LeaseHeld, Ledger, Listed, Missing, Stale
 from empath.ports.metrics import Metrics
 from empath.ports.queue import JobQueue, OutgoingJob, QueueName, ReceivedJob
 from empath.ports.quotas import Quotas
-from empath.ports.resolver import MailExchanger, Resolver
+from empath.ports.resolver import MailExchanger, MailExchangers, Resolver
 from empath.ports.secrets import Secrets
 from empath.ports.spool import Spool
 from empath.ports.users import Users
@@ -24,6 +25,10 @@ __all__ = [
     "Clock",
     "Control",
     "Dialer",
+    "DnsAnswer",
+    "DnsCache",
+    "DnsOrders",
+    "DnsOverride",
     "Endpoint",
     "IdSource",
     "JobQueue",
@@ -31,6 +36,7 @@ __all__ = [
     "Ledger",
     "Listed",
     "MailExchanger",
+    "MailExchangers",
     "Metrics",
     "Missing",
     "OutgoingJob",

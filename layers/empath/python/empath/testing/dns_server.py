@@ -103,6 +103,8 @@ class DnsServer:
         if fault == "garbage":
             return b"\xff" * 7
         response.flags |= dns.flags.AA
+        if node is not None and node.secure and query.flags & dns.flags.AD:
+            response.flags |= dns.flags.AD
         if fault is not None:
             response.set_rcode(dns.rcode.from_text(fault))
         for owner, target in itertools.pairwise(chain):

@@ -10,7 +10,7 @@ from empath.domain.network import IPAddress
 from empath.domain.reason import Reason
 from empath.domain.reply import Reply
 from empath.net.names import to_a_labels
-from empath.ports import MailExchanger
+from empath.ports import MailExchanger, MailExchangers
 from empath.testing.zones import Node, Zones, follow, node_of
 
 
@@ -22,17 +22,19 @@ class ZoneResolver:
         self.lookups: list[tuple[str, str]] = []
         """Every lookup as (name, "MX" or "A")."""
 
-    async def mail_exchangers(self, domain: str) -> Sequence[MailExchanger]:
+    async def mail_exchangers(self, domain: str) -> MailExchangers:
         self.lookups.append((domain, "MX"))
         try:
-            node = self._find(to_a_labels(domain), "MX")
+            name = follow(self.zones, to_a_labels(domain))[-1]
+            node = self._find(name, "MX")
         except ValueError:
             node = None
         if node is None:
             raise PermanentRefusal(
                 Reply.of(550, "5.1.2", f"Domain {domain} does not exist"), Reason.NO_SUCH_DOMAIN
             )
-        return [MailExchanger(preference, exchange.lower()) for preference, exchange in node.mx]
+        records = tuple(MailExchanger(preference, exchange.lower()) for preference, exchange in node.mx)
+        return MailExchangers(records, name, authenticated=node.secure)
 
     async def addresses(self, host: str) -> Sequence[IPAddress]:
         self.lookups.append((host, "A"))

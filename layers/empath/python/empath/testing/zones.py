@@ -33,6 +33,8 @@ class Node:
     fault: Fault | None = None
     fault_types: tuple[str, ...] = ("MX", "A", "AAAA")
     """Query types that `fault` is for."""
+    secure: bool = False
+    """Answers have the AD bit, as from a name server that validates DNSSEC."""
 
     def fault_for(self, rdtype: str) -> Fault | None:
         return self.fault if rdtype in self.fault_types else None

@@ -16,7 +16,7 @@ from empath.domain.outcome import Deferred, Failed, RecipientOutcome, Sent
 from empath.domain.reason import Reason
 from empath.domain.reply import Reply
 from empath.net.guard import guard
-from empath.ports import Endpoint, MailExchanger, Transaction, TransactionResult
+from empath.ports import Endpoint, MailExchangers, Transaction, TransactionResult
 from empath.testing.memory_resolver import ZoneResolver
 from empath.testing.simulation.draws import Draws
 from empath.testing.simulation.history import History
@@ -140,8 +140,7 @@ class SimulatedChannel:
         await process.pause(thinking + 1)
         if ambiguous:
             return self._told(TransactionResult(_for(takers, LOST, outcomes), ambiguous=True))
-        passed_on = frozenset(transaction.notify) if self._plan.dsn else frozenset()
-        return self._told(TransactionResult(outcomes, passed_on=passed_on))
+        return self._told(TransactionResult(outcomes))
 
     async def close(self) -> None:
         # The garbage collector ends the tasks of the dead, and they come by here: the dead do nothing.
@@ -217,7 +216,7 @@ class TroubledResolver(ZoneResolver):
         self._draws = draws
         self._counts: defaultdict[str, int] = defaultdict(int)
 
-    async def mail_exchangers(self, domain: str) -> Sequence[MailExchanger]:
+    async def mail_exchangers(self, domain: str) -> MailExchangers:
         name = f"{SCOPE.get().label} asks for {domain}"
         self._counts[name] = count = self._counts[name] + 1
         if self._draws.chance(f"{name} {count}", self._trouble.get(domain, 0)):

@@ -28,7 +28,7 @@ from empath.ports import (
     Claimed,
     ClaimResult,
     Listed,
-    MailExchanger,
+    MailExchangers,
     OutgoingJob,
     QueueName,
     ReceivedJob,
@@ -132,8 +132,8 @@ def brief(result: object) -> str:
             return "[" + ", ".join(brief(part) for part in result[:4]) + "]"
         case ReceivedJob():
             return result.message_id
-        case MailExchanger():
-            return result.exchange or "."
+        case MailExchangers():
+            return "[" + ", ".join(record.exchange or "." for record in result.records[:4]) + "]"
         case _:
             record = getattr(result, "record", None)
             return type(result).__name__ + (f" ({brief(record)})" if record is not None else "")
@@ -340,7 +340,7 @@ class GatedResolver:
     def __init__(self, gate: Gate, resolver: Resolver) -> None:
         self._gate, self._resolver = gate, resolver
 
-    async def mail_exchangers(self, domain: str) -> Sequence[MailExchanger]:
+    async def mail_exchangers(self, domain: str) -> MailExchangers:
         return await self._gate.call(
             "resolver.mx",
             lambda: self._resolver.mail_exchangers(domain),
