@@ -140,7 +140,8 @@ class SimulatedChannel:
         await process.pause(thinking + 1)
         if ambiguous:
             return self._told(TransactionResult(_for(takers, LOST, outcomes), ambiguous=True))
-        return self._told(TransactionResult(outcomes))
+        passed_on = frozenset(transaction.notify) if self._plan.dsn else frozenset()
+        return self._told(TransactionResult(outcomes, passed_on=passed_on))
 
     async def close(self) -> None:
         # The garbage collector ends the tasks of the dead, and they come by here: the dead do nothing.
