@@ -21,6 +21,7 @@ from moto.server import ThreadedMotoServer
 
 from benchmarks.aws_requests import CREDENTIALS, Requests
 from empath.aws.control import DynamoControl
+from empath.aws.gates import DynamoGates
 from empath.aws.ledger import DynamoLedger
 from empath.aws.queue import SqsJobQueue, received_job
 from empath.aws.quick_put import QuickPut
@@ -31,6 +32,7 @@ from empath.domain.envelope import Envelope, Recipient, Source
 from empath.pipeline.accept import Acceptance
 from empath.pipeline.batch import work_through
 from empath.pipeline.deliver import Delivery, Invocation
+from empath.pipeline.gates import Gatekeeper
 from empath.pipeline.jobs import AcceptedJob, DeliveryJob, decode
 from empath.pipeline.journal import Journal
 from empath.pipeline.resolve import Resolution
@@ -76,7 +78,7 @@ class Counted:
                     for key, kind in zip(keys, ("HASH", "RANGE"), strict=False)
                 ],
             )
-        metrics, clock = CountedMetrics(), SystemClock()
+        metrics, clock, ids = CountedMetrics(), SystemClock(), UlidSource()
         self.control = DynamoControl(dynamodb, "control", clock=clock, metrics=metrics)
         await self.control.set_policy("*", {"allow_addresses": ["127.0.0.0/8"]})
         self.ports = SimpleNamespace(
@@ -84,10 +86,11 @@ class Counted:
             queue=SqsJobQueue(sqs, self.urls),
             ledger=DynamoLedger(dynamodb, "deliveries"),
             control=self.control,
+            gatekeeper=Gatekeeper(DynamoGates(dynamodb, "control", clock=clock), clock, ids, metrics),
             resolver=ZoneResolver(INTERNET),
             dialer=ScriptedDialer(),
             clock=clock,
-            ids=UlidSource(),
+            ids=ids,
             metrics=metrics,
             hostname="relay.test",
         )

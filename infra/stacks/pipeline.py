@@ -16,6 +16,8 @@ from infra.stacks.storage import Storage
 READ = ["dynamodb:GetItem"]
 UPDATE = [*READ, "dynamodb:UpdateItem"]
 CREATE = [*READ, "dynamodb:PutItem"]
+# Slots and circuits are updated, connections taken, looked at many at a time, and given back.
+GATES = [*UPDATE, "dynamodb:BatchGetItem", "dynamodb:DeleteItem"]
 FETCH = ["s3:GetObject"]
 # Without it a missing object looks like a forbidden one.
 LIST = ["s3:ListBucket"]
@@ -57,10 +59,11 @@ class Pipeline(cdk.Stack):
         worker.consumes(self._queues.live["delivery"], concurrency=self._settings.deliver_concurrency)
         worker.consumes(self._queues.live["retry"], concurrency=self._settings.retry_concurrency)
         worker.may(UPDATE, self._deliveries)
-        worker.may(READ, self._control)
+        worker.may(GATES, self._control)
         worker.may(FETCH, self._messages)
         worker.may(LIST, self._bucket)
-        worker.may(SEND, *self._queue_arns("retry", "dsn"))
+        # What a gate holds back before its first attempt goes back to where it came from.
+        worker.may(SEND, *self._queue_arns("delivery", "retry", "dsn"))
         worker.may(REHIDE, *self._queue_arns("delivery", "retry"))
 
     def _retry(self, worker: Worker) -> None:

@@ -17,7 +17,7 @@ ALLOWED = {
         "sqs": {"ChangeMessageVisibility", "SendMessage"},
     },
     "deliver": {
-        "dynamodb": {"GetItem", "UpdateItem"},
+        "dynamodb": {"BatchGetItem", "DeleteItem", "GetItem", "UpdateItem"},
         "s3": {"GetObject", "ListBucket"},
         "sqs": {"ChangeMessageVisibility", "SendMessage"},
     },

@@ -37,7 +37,18 @@ R = TypeVar("R", MessageRecord, DeliveryRecord)
 DELIVERY_IDENTITY = frozenset({"pk", "sk", "schema", "domain", "siblings", "received_at", "expires"})
 # Of what has become of it, the attributes that an item may go without.
 DELIVERY_OPTIONAL = frozenset(
-    {"next_attempt_at", "job_at", "lease", "reason", "site", "forget_at", "expires_at", "listing", "at"}
+    {
+        "next_attempt_at",
+        "job_at",
+        "lease",
+        "reason",
+        "site",
+        "waited",
+        "forget_at",
+        "expires_at",
+        "listing",
+        "at",
+    }
 )
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from empath.aws.group_commit import GroupCommit
     from empath.aws.session import AwsSession
     from empath.aws.spool import S3Spool
+    from empath.pipeline.gates import Gatekeeper
     from empath.ports import (
         Clock,
         Control,
@@ -101,6 +102,12 @@ class Ports:
         return made
 
     @property
+    def gatekeeper(self) -> Gatekeeper:
+        """What this process knows of the gates; it lives as long as the process."""
+        made: Gatekeeper = self._get("gatekeeper")
+        return made
+
+    @property
     def resolver(self) -> Resolver:
         made: Resolver = self._get("resolver")
         return made
@@ -174,6 +181,13 @@ class Ports:
                 from empath.aws.quotas import DynamoQuotas
 
                 return DynamoQuotas(await self._aws().dynamodb(), config.need("control_table"))
+            case "gatekeeper":
+                from empath.aws.gates import DynamoGates
+                from empath.pipeline.gates import Gatekeeper
+
+                table = config.need("control_table")
+                gates = DynamoGates(await self._aws().dynamodb(), table, clock=self.clock)
+                return Gatekeeper(gates, self.clock, self.ids, self.metrics)
             case "secrets":
                 from empath.aws.secrets import SecretsManagerSecrets
 

@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from empath.domain.errors import InvalidPolicy
+from empath.domain.gate_policy import MAX_CONNECTIONS, CircuitPolicy, Rate
 from empath.domain.network import AddressOrder
 from empath.domain.report_policy import TenantPolicy
 from empath.domain.retry import RetryPolicy
@@ -36,6 +37,13 @@ class DomainPolicy(BaseModel):
     port: int = Field(default=25, ge=1, le=65_535)
     tls: TlsMode = "opportunistic"
     retry: RetryPolicy = RetryPolicy()
+    rate: Rate | None = None
+    """Messages in a time to a site; None: as many as there are."""
+
+    max_connections: int | None = Field(default=None, ge=1, le=MAX_CONNECTIONS)
+    """At a time to a site, over all workers; None: as many as there are workers."""
+
+    circuit: CircuitPolicy = CircuitPolicy()
 
 
 def merge_policy(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any]:

@@ -139,6 +139,8 @@ class DeliveryRecord(BaseModel):
     lease: Lease | None = None
     reason: Reason | None = None
     site: str | None = None
+    waited: int | None = None
+    """Seconds that a gate held the next attempt back for, when it did so last."""
     reports: dict[str, ReportState] = {}
     """Report events (`failed-`, `delayed-` or `relayed-<attempt>`) and what became of their reports."""
     forget_at: InstantField | None = None

@@ -87,6 +87,7 @@ def conclude(
             "next_attempt_at": next_attempt_at,
             "job_at": None,
             "lease": None,
+            "waited": None,
             "reason": _reason(recipients),
             "reports": {**record.reports, **dict.fromkeys(owes, "owed")},
         }

@@ -1,7 +1,8 @@
 """deliver: one attempt at one delivery.
 
-    claim -> transaction -> record -> follow-ups -> the job is acknowledged
+    gates -> claim -> transaction -> record -> follow-ups -> the job is acknowledged
 
+A gate that holds the delivery back (pipeline.gates) sends it away until later, and no attempt is made.
 Death before the record: the lease ends, the job comes back, a new attempt is made, and the claim that
 nobody recorded shows as ambiguous. Death after it: the job that comes back finds the ledger ahead of
 itself and only completes the follow-ups.
@@ -14,7 +15,7 @@ import logging
 import math
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from empath.domain.errors import (
     LeaseLost,
@@ -25,6 +26,7 @@ from empath.domain.errors import (
     SpoolTrouble,
     TransientRefusal,
 )
+from empath.domain.gate import HeldBack
 from empath.domain.outcome import Deferred, Failed, outcome_of_refusal
 from empath.domain.policy import DomainPolicy
 from empath.domain.reason import Reason
@@ -32,12 +34,15 @@ from empath.domain.records import DeliveryRecord, MessageRecord
 from empath.domain.reply import Reply
 from empath.pipeline.conclude import AttemptResult, Conclusion, conclude, waiting_recipients
 from empath.pipeline.followups import FollowUps
+from empath.pipeline.gates import Gatekeeper, Pass
 from empath.pipeline.jobs import DeliveryJob
-from empath.pipeline.routing import endpoints_of, find_route
+from empath.pipeline.postponement import Postponement
+from empath.pipeline.routing import Route, endpoints_of, find_route
 from empath.pipeline.stage import Stage
 from empath.ports import (
     Channel,
     Claimed,
+    ClaimResult,
     Clock,
     Control,
     Dialer,
@@ -90,11 +95,26 @@ class Invocation:
 
 
 @dataclass(frozen=True, slots=True)
+class Work:
+    """A job with what was read about it."""
+
+    job: DeliveryJob
+    queue: QueueName
+    received: ReceivedJob
+    invocation: Invocation
+    message: MessageRecord
+    policy: DomainPolicy
+    route: Route | Refusal
+    owner: str
+
+
+@dataclass(frozen=True, slots=True)
 class Delivery(Stage):
     spool: Spool
     queue: JobQueue
     ledger: Ledger
     control: Control
+    gatekeeper: Gatekeeper
     resolver: Resolver
     dialer: Dialer
     clock: Clock
@@ -112,26 +132,69 @@ class Delivery(Stage):
         if invocation.for_attempts < MINIMUM_FOR_ATTEMPT:
             await self.queue.hide(queue, received.receipt, 0)
             return False
-        # Read before the claim, so that trouble with either leaves no lease behind.
-        policy, message = await asyncio.gather(
-            self.control.policy(job.domain), self.ledger.message(job.message_id)
+        # Read before the claim, so that trouble with any of it leaves no lease behind.
+        policy, message, route, _ = await asyncio.gather(
+            self.control.policy(job.domain),
+            self.ledger.message(job.message_id),
+            self._route(job.domain),
+            self.gatekeeper.refresh(),
         )
         if message is None:
             logger.warning("the ledger does not know this message; its job is dropped")
             return True
-        now = self.clock.now()
-        owner = self.ids.new_id()
-        claim = await self.ledger.claim(
-            job.key,
-            attempt=job.attempt,
-            owner=owner,
-            now=now,
-            until=now + timedelta(seconds=invocation.remaining()) + LEASE_MARGIN,
+        work = Work(job, queue, received, invocation, message, policy, route, owner=self.ids.new_id())
+        if isinstance(route, Refusal):
+            # There is no site to ask about; the attempt says why.
+            return await self._claim_and_attempt(work, None)
+        admitted = await self.gatekeeper.admit(
+            route.site,
+            policy,
+            slot=job.slot,
+            owner=work.owner,
+            until=self._lease_end(invocation),
+            time_left=lambda: invocation.for_attempts - MINIMUM_FOR_ATTEMPT,
         )
+        if isinstance(admitted, HeldBack):
+            waiting = Postponement(self.queue, self.ledger, self.clock, self.ids, self.metrics)
+            claim = await waiting.put_off(
+                job, admitted, message=message, policy=policy, trace_header=received.trace_header
+            )
+            return claim is None or await self._conclude_job(work, claim, None)
+        try:
+            return await self._claim_and_attempt(work, admitted)
+        finally:
+            await self.gatekeeper.close(admitted)
+
+    async def _route(self, domain: str) -> Route | Refusal:
+        try:
+            return await find_route(domain, resolver=self.resolver, ids=self.ids, own_name=self.hostname)
+        except Refusal as refusal:
+            return refusal
+
+    def _lease_end(self, invocation: Invocation) -> datetime:
+        return self.clock.now() + timedelta(seconds=invocation.remaining()) + LEASE_MARGIN
+
+    async def _claim_and_attempt(self, work: Work, admitted: Pass | None) -> bool:
+        if work.invocation.for_attempts < MINIMUM_FOR_ATTEMPT:
+            # Waiting for a lookup or at a gate took what time there was.
+            await self.queue.hide(work.queue, work.received.receipt, 0)
+            return False
+        claim = await self.ledger.claim(
+            work.job.key,
+            attempt=work.job.attempt,
+            owner=work.owner,
+            now=self.clock.now(),
+            until=self._lease_end(work.invocation),
+        )
+        return await self._conclude_job(work, claim, admitted)
+
+    async def _conclude_job(self, work: Work, claim: ClaimResult, admitted: Pass | None) -> bool:
+        """Do what a claim leaves to be done; whether the job is done with then."""
+        job, queue, received, now = work.job, work.queue, work.received, self.clock.now()
         follow_ups = FollowUps(self.queue, self.ledger)
         match claim:
             case Claimed(record):
-                concluded = await self._attempt_and_record(record, message, policy, invocation)
+                concluded = await self._attempt_and_record(record, work, admitted)
                 await follow_ups.complete(concluded, now=self.clock.now(), trace_header=received.trace_header)
                 return True
             case LeaseHeld(until):
@@ -149,33 +212,34 @@ class Delivery(Stage):
                 return True
 
     async def _attempt_and_record(
-        self, record: DeliveryRecord, message: MessageRecord, policy: DomainPolicy, invocation: Invocation
+        self, record: DeliveryRecord, work: Work, admitted: Pass | None
     ) -> DeliveryRecord:
-        result = await self._attempt(record, message, policy, invocation)
+        if isinstance(work.route, Route):
+            record = record.model_copy(update={"site": work.route.site})
+        result = await self._attempt(record, work)
+        if admitted is not None and result.next_hop is not None:
+            admitted.hear(result.outcomes.values())
         conclusion = conclude(
             record,
             result,
             now=self.clock.now(),
-            policy=policy.retry,
+            policy=work.policy.retry,
             random=self.ids.random(),
-            reportable=message.reverse_path is not None,
+            reportable=work.message.reverse_path is not None,
         )
-        concluded = await self._record(conclusion, record.attempts[-1].owner, invocation)
+        concluded = await self._record(conclusion, record.attempts[-1].owner, work.invocation)
         self._tell(result, concluded)
         return concluded
 
-    async def _attempt(
-        self, record: DeliveryRecord, message: MessageRecord, policy: DomainPolicy, invocation: Invocation
-    ) -> AttemptResult:
+    async def _attempt(self, record: DeliveryRecord, work: Work) -> AttemptResult:
         recipients = waiting_recipients(record)
         endpoint: Endpoint | None = None
         try:
-            route = await find_route(
-                record.domain, resolver=self.resolver, ids=self.ids, own_name=self.hostname
-            )
+            if isinstance(work.route, Refusal):
+                raise work.route
             refusal: Refusal | None = None
-            async for endpoint in endpoints_of(route, policy, self.resolver):
-                deadline = invocation.for_attempts
+            async for endpoint in endpoints_of(work.route, work.policy, self.resolver):
+                deadline = work.invocation.for_attempts
                 if deadline <= 0:
                     break
                 try:
@@ -184,7 +248,7 @@ class Delivery(Stage):
                     # RFC 5321 §5.1: the next host may answer. Temporary words weigh more than final ones.
                     refusal = _kinder(refusal, met)
                     continue
-                return await self._transact(channel, endpoint, message, record, recipients)
+                return await self._transact(channel, endpoint, work.message, record, recipients)
             raise refusal or TransientRefusal(
                 Reply.of(451, "4.4.1", "No time was left to connect to the next hop"), Reason.TIMEOUT
             )

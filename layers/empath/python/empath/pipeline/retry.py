@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 
 from empath.domain.delivery_state import State
 from empath.domain.errors import Trouble
+from empath.domain.reason import Reason
 from empath.pipeline.batch import all_of
 from empath.pipeline.followups import SQS_HORIZON, FollowUps
 from empath.pipeline.stage import Stage
@@ -62,7 +63,11 @@ async def _queue(row: Listed, follow_ups: FollowUps, *, now: datetime) -> bool:
     """Queue a listed attempt; False for one that is beyond help, which must not keep the others waiting."""
     try:
         await follow_ups.queue_attempt(
-            row.key, attempt=row.attempt, due=row.next_attempt_at or row.at, now=now
+            row.key,
+            attempt=row.attempt,
+            due=row.next_attempt_at or row.at,
+            now=now,
+            is_slot=row.reason == Reason.SLOT_RESERVED,
         )
     except Trouble:
         raise

@@ -28,6 +28,7 @@ from empath.pipeline.batch import work_through
 from empath.pipeline.dead_letters import DeadLetters
 from empath.pipeline.deliver import Delivery, Invocation
 from empath.pipeline.dsn import Reporting
+from empath.pipeline.gates import Gatekeeper
 from empath.pipeline.jobs import AcceptedJob, DeliveryJob, DsnJob, decode
 from empath.pipeline.journal import Journal
 from empath.pipeline.resolve import Resolution
@@ -37,6 +38,7 @@ from empath.testing.clock import ManualClock, SequentialIds
 from empath.testing.faults import Faults, WorkerDied
 from empath.testing.memory_control import MemoryControl
 from empath.testing.memory_dialer import ScriptedDialer
+from empath.testing.memory_gates import MemoryGates
 from empath.testing.memory_ledger import MemoryLedger
 from empath.testing.memory_queue import MemoryJobQueue
 from empath.testing.memory_quotas import MemoryQuotas
@@ -104,6 +106,7 @@ class MemoryRelay:
         self.queue = MemoryJobQueue(self.clock, visibility=VISIBILITY)
         self.control = MemoryControl({"*": {"allow_addresses": ["127.0.0.0/8"]}})
         self.quotas = MemoryQuotas()
+        self.gates = MemoryGates()
         self._next_tick = self.clock.now() + TICK
         ports = SimpleNamespace(
             spool=self.faults.wrap("spool", self.spool, SpoolTrouble),
@@ -111,6 +114,7 @@ class MemoryRelay:
             ledger=self.faults.wrap("ledger", self.ledger, LedgerTrouble),
             control=self.faults.wrap("control", self.control, ControlTrouble),
             quotas=self.faults.wrap("quotas", self.quotas, ControlTrouble),
+            gatekeeper=self.gatekeeper(),
             resolver=self.resolver,
             dialer=self.dialer,
             clock=self.clock,
@@ -127,6 +131,11 @@ class MemoryRelay:
         self.dead_letters = DeadLetters.over(ports)
         self.journal = Journal.over(ports)
         self._unsettled: list[tuple[object, object]] = []
+
+    def gatekeeper(self) -> Gatekeeper:
+        """The gates as another process would know them: nothing yet."""
+        gates = self.faults.wrap("gates", self.gates, ControlTrouble)
+        return Gatekeeper(gates, self.clock, self.ids, self.metrics)
 
     async def submit(
         self,

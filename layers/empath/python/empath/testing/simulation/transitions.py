@@ -9,8 +9,12 @@ from empath.domain.delivery_state import FINAL, TRANSITIONS, Event, State
 from empath.domain.reason import Reason
 from empath.domain.records import MAX_ATTEMPTS_KEPT, DeliveryRecord, MessageRecord
 
-UNCLAIMED_OWNERS = ("resolve", "dead-letter")
+UNCLAIMED_OWNERS = ("resolve", "dead-letter", "gate")
 """Who writes outcomes that no claim led to."""
+
+HELD = (Reason.CIRCUIT_OPEN, Reason.SLOT_RESERVED, Reason.RATE_LIMITED, Reason.CONNECTIONS_IN_USE)
+WAITING = (State.QUEUED, State.DEFERRED)
+"""What a gate makes of a recipient that nobody tried yet."""
 
 SKEW = timedelta(seconds=5)
 
@@ -88,12 +92,15 @@ def _attempts(old: DeliveryRecord, new: DeliveryRecord, now: datetime) -> Iterat
     ):
         yield "fencing", "attempts were forgotten or changed places"
     if new.attempt == old.attempt:
-        if any(
-            new.recipients[address].state is not known.state
+        changed = {
+            (known.state, new.recipients[address].state)
             for address, known in old.recipients.items()
-            if address in new.recipients
-        ):
+            if address in new.recipients and new.recipients[address].state is not known.state
+        }
+        if changed and not (changed == {WAITING} and new.reason in HELD):
             yield "transitions", "a recipient changed without an attempt"
+        elif changed and old.lease is not None and old.lease.until > now + SKEW:
+            yield "fencing", f"a gate held back what {old.lease.owner} held the lease of"
         if added:
             yield from _claim(old, new, added, now)
         return

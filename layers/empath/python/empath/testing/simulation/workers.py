@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Coroutine, Sequence
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from empath.domain.errors import EmpathError, LeaseLost, Trouble, UnreadableJob
@@ -17,11 +19,14 @@ from empath.pipeline.batch import work_through
 from empath.pipeline.dead_letters import DeadLetters
 from empath.pipeline.deliver import Delivery, Invocation
 from empath.pipeline.dsn import Reporting
+from empath.pipeline.gates import Gatekeeper
 from empath.pipeline.journal import Journal
 from empath.pipeline.resolve import Resolution
 from empath.pipeline.retry import RetryClock
 from empath.ports import QueueName, ReceivedJob
 from empath.ports.ledger import listing_shard
+from empath.testing.memory_gates import MemoryGates
+from empath.testing.metrics import CountedMetrics
 from empath.testing.relay import work_on
 from empath.testing.simulation.loop import DAY, MINUTE, SECOND
 from empath.testing.simulation.process import MAX_OFFSET, SCOPE, Process, Scope
@@ -49,7 +54,8 @@ class Workers:
         self.loop, self.draws, self.setup = world.loop, world.draws, world.plan.setup
         self.processes: list[Process] = []
         self.resolution = Resolution.over(ports)
-        self.delivery = Delivery.over(ports)
+        self.gates = MemoryGates()
+        self.delivery = Delivery.over(SimpleNamespace(**vars(ports), gatekeeper=self._gatekeeper()))
         self.reporting = Reporting.over(ports)
         self.retry_clock = RetryClock.over(ports)
         self.dead_letters = DeadLetters.over(ports)
@@ -60,6 +66,10 @@ class Workers:
         self._streams: list[list[Change]] = [[] for _ in range(STREAM_SHARDS)]
         self._reading: set[int] = set()
         self._tick_at: int | None = None
+
+    def _gatekeeper(self) -> Gatekeeper:
+        # Of one process each; its counters are none of attempts.
+        return Gatekeeper(self.gates, self.ports.clock, self.ports.ids, CountedMetrics())
 
     # Processes.
 
@@ -142,6 +152,11 @@ class Workers:
     async def _batch(self, name: QueueName, jobs: Sequence[ReceivedJob]) -> None:
         process = SCOPE.get().process
         invocation = Invocation.begun(process.remaining)
+        stages = SimpleNamespace(
+            resolution=self.resolution,
+            delivery=replace(self.delivery, gatekeeper=self._gatekeeper()),
+            reporting=self.reporting,
+        )
 
         async def one(job: ReceivedJob) -> bool:
             key = key_of(name, job.body)
@@ -152,7 +167,7 @@ class Workers:
                 Scope(process, label, visible_at=lambda: self.world.queue.visible_again_at(name, job.receipt))
             )
             try:
-                return await work_on(self, name, job, invocation)
+                return await work_on(stages, name, job, invocation)
             except (Trouble, UnreadableJob) as error:
                 if isinstance(error, UnreadableJob) and job.body not in GARBAGE:
                     self.world.invariants.broken("errors", f"{label}: {error!r}")

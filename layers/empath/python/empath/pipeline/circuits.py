@@ -1,0 +1,166 @@
+"""The circuits of sites as one worker knows them, so that mail for a site that works asks nobody.
+
+A process reads one item, the names of the sites whose circuit is not closed, at most once in FRESH_FOR,
+and the circuit of a site only while its name is there. It writes when an attempt failed, when one succeeded
+although failures are counted, and when it probes. So a message that is sent at once costs no call of its own.
+
+Beside that it is careful by itself: a site that nothing was heard of lately is tried by at most TRIALS of
+this worker's deliveries at a time, and the others wait for how those end. A host that is dead from the start
+costs as many attempts as open its circuit, however large the batch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from empath.domain.circuit import CLOSED, Circuit, Happening, Phase, Signal, after
+from empath.domain.errors import ControlTrouble
+from empath.domain.gate_policy import CircuitPolicy
+from empath.pipeline.gates_reach import Reach
+from empath.ports import Clock
+from empath.ports.gates import Gates
+
+FRESH_FOR = timedelta(seconds=10)
+"""How old what is known of others' circuits may be. An open period is thirty times as long."""
+
+TRIALS = 2
+"""Attempts at a time at a site that did not take mail lately, as Postfix's initial_destination_concurrency.
+That is 5; less here, for every worker has its own."""
+
+MAX_KNOWN = 10_000
+
+
+@dataclass(slots=True)
+class Site:
+    """What this worker knows of a site."""
+
+    circuit: Circuit = CLOSED
+    read_at: datetime | None = None
+    worked_at: datetime | None = None
+    under_way: int = 0
+    telling: asyncio.Lock = field(default_factory=asyncio.Lock)
+    waiting: list[asyncio.Future[None]] = field(default_factory=list)
+
+    @property
+    def is_idle(self) -> bool:
+        return not (self.under_way or self.waiting or self.telling.locked())
+
+
+class Circuits:
+    def __init__(self, gates: Gates, clock: Clock, reach: Reach) -> None:
+        self._gates, self._clock, self._reach = gates, clock, reach
+        self._sites: OrderedDict[str, Site] = OrderedDict()
+        self._troubled: frozenset[str] = frozenset()
+        self._read_at: datetime | None = None
+        self._reading = asyncio.Lock()
+
+    async def refresh(self) -> None:
+        """Learn which circuits are not closed, if that is due. What is known stays when nobody answers."""
+        async with self._reading:
+            if self._is_fresh(self._read_at) or self._reach.is_alone:
+                return
+            self._read_at = self._clock.now()
+            try:
+                self._troubled = await self._gates.troubled()
+            except ControlTrouble:
+                self._reach.let_down("reading which circuits are open")
+
+    async def circuit(self, name: str) -> Circuit:
+        """The circuit of a site, as far as this worker knows."""
+        await self.refresh()
+        site = self._site(name)
+        if name not in self._troubled:
+            if not site.circuit.is_closed and _is_later(self._read_at, site.read_at):
+                site.circuit = CLOSED
+            return site.circuit
+        async with site.telling:
+            if not self._is_fresh(site.read_at) and not self._reach.is_alone:
+                try:
+                    site.circuit, site.read_at = await self._gates.circuit(name), self._clock.now()
+                except ControlTrouble:
+                    self._reach.let_down(f"reading the circuit of {name}")
+        return site.circuit
+
+    async def enter(self, name: str, policy: CircuitPolicy) -> bool:
+        """Begin an attempt; False when others had to be waited for first: all is to be asked anew then."""
+        site, now = self._site(name), self._clock.now()
+        circuit = site.circuit
+        is_proven = site.worked_at is not None and now - site.worked_at < timedelta(seconds=policy.window)
+        if is_proven or not policy.enabled:
+            allowed = site.under_way + 1
+        elif circuit.phase(now) is not Phase.CLOSED:
+            allowed = 1
+        else:
+            allowed = max(1, min(TRIALS, policy.failures - circuit.recent_failures(now, policy)))
+        if site.under_way < allowed:
+            site.under_way += 1
+            return True
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        site.waiting.append(turn)
+        await turn
+        return False
+
+    def leave(self, name: str) -> None:
+        """End what `enter` began, and let those who waited for it look again."""
+        site = self._site(name)
+        site.under_way -= 1
+        waiting, site.waiting = site.waiting, []
+        for turn in waiting:
+            if not turn.done():
+                turn.set_result(None)
+
+    async def tell(
+        self,
+        name: str,
+        signal: Signal,
+        policy: CircuitPolicy,
+        *,
+        cause: str = "",
+        owner: str = "",
+        until: datetime | None = None,
+    ) -> Circuit:
+        """Something has happened to a site; its circuit after that. Written where it changes anything."""
+        site, now = self._site(name), self._clock.now()
+        happening = Happening(signal, now, owner=owner, until=until, cause=cause)
+        if signal is Signal.SUCCESS:
+            site.worked_at = now
+        elif signal is Signal.FAILURE:
+            site.worked_at = None
+        async with site.telling:
+            expected = after(site.circuit, happening, policy)
+            if expected == site.circuit:
+                return expected
+            if not self._reach.is_alone:
+                try:
+                    site.circuit = await self._gates.change_circuit(
+                        name, lambda stored: after(stored, happening, policy)
+                    )
+                    site.read_at = self._clock.now()
+                    return site.circuit
+                except ControlTrouble:
+                    self._reach.let_down(f"telling the circuit of {name}")
+            site.circuit, site.read_at = expected, self._clock.now()
+            return expected
+
+    def _site(self, name: str) -> Site:
+        site = self._sites.get(name)
+        if site is None:
+            site = self._sites[name] = Site()
+            if len(self._sites) > MAX_KNOWN:
+                idle = next(
+                    (other for other, known in self._sites.items() if known.is_idle and other != name), None
+                )
+                if idle is not None:
+                    del self._sites[idle]
+        self._sites.move_to_end(name)
+        return site
+
+    def _is_fresh(self, read_at: datetime | None) -> bool:
+        return read_at is not None and self._clock.now() - read_at < FRESH_FOR
+
+
+def _is_later(one: datetime | None, other: datetime | None) -> bool:
+    return one is not None and (other is None or one > other)

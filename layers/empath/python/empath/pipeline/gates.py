@@ -1,0 +1,170 @@
+"""What the deliver stage asks before an attempt: may it go to this site now, and if not, when?
+
+    circuit    let alone while it is open; then one probe at a time
+    rate       a slot; one within WAITED_FOR is waited for, a later one sends the job away with its slot
+    trials     a site that nothing was heard of lately is tried carefully (pipeline.circuits)
+    connection the right to one, where their number is limited
+
+Calls per message, by what its domain's policy sets:
+    nothing        0 of its own; the process reads one item each FRESH_FOR (10 s), whatever it sends
+    rate           1 update for all that ask at the same time: 0.1 to 1
+    connections    2 per connection, none for a message that takes one over from another
+    a failure      2 (read, write); 1 more for each of the first opening and the closing of a circuit
+Nothing here is an attempt, and nothing is polled: what is held back is told when to ask again.
+
+The store of the gates may be away: limits hold in each worker alone then, logged and counted as
+`gates_unreachable`. Mail must not stop because a counter cannot be read, nor a limit be forgotten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from empath.domain.circuit import Signal
+from empath.domain.gate import WAITED_FOR, HeldBack, signal_of
+from empath.domain.gate_policy import RatePolicy
+from empath.domain.outcome import RecipientOutcome
+from empath.domain.policy import DomainPolicy
+from empath.domain.reason import Reason
+from empath.domain.slots import is_good
+from empath.pipeline.circuits import Circuits
+from empath.pipeline.connection_slots import ConnectionSlot, ConnectionSlots
+from empath.pipeline.gates_reach import Reach
+from empath.pipeline.reservations import Reservations
+from empath.ports import Clock, IdSource, Metrics
+from empath.ports.gates import Gates
+
+
+@dataclass(slots=True)
+class Pass:
+    """The leave for one attempt at a site; `close` it whatever becomes of the attempt."""
+
+    site: str
+    policy: DomainPolicy
+    owner: str
+    is_probe: bool = False
+    connection: ConnectionSlot | None = None
+    heard: tuple[Signal, str] | None = field(default=None, init=False)
+
+    def hear(self, outcomes: Iterable[RecipientOutcome]) -> None:
+        """What the attempt brought; without any, it said nothing about the site."""
+        self.heard = signal_of(outcomes)
+
+
+class Gatekeeper:
+    """The gates as one process knows them; it lives as long as the process."""
+
+    def __init__(self, gates: Gates, clock: Clock, ids: IdSource, metrics: Metrics) -> None:
+        reach = Reach(clock, metrics)
+        self._clock, self._metrics = clock, metrics
+        self._circuits = Circuits(gates, clock, reach)
+        self._reservations = Reservations(gates, clock, ids, reach)
+        self._connections = ConnectionSlots(gates, clock, reach)
+
+    async def refresh(self) -> None:
+        """Learn what the others know, if that is due; beside other calls it costs no time."""
+        await self._circuits.refresh()
+
+    async def admit(
+        self,
+        site: str,
+        policy: DomainPolicy,
+        *,
+        slot: datetime | None,
+        owner: str,
+        until: datetime,
+        time_left: Callable[[], float],
+    ) -> Pass | HeldBack:
+        """Leave for an attempt that ends by `until`, or when to ask again.
+
+        `slot` is what the job was given earlier. Waits, for `time_left` seconds at most, only for a slot
+        that is near and for other deliveries of this process.
+        """
+        while True:
+            held = await self._let_alone(site, policy)
+            if held is not None:
+                return held
+            if policy.rate is not None:
+                slot = await self._slot(site, policy.rate, slot)
+                wait = slot - self._clock.now()
+                if wait > WAITED_FOR or wait.total_seconds() > time_left():
+                    return self._held(HeldBack(Reason.SLOT_RESERVED, slot))
+                await self._clock.sleep(wait.total_seconds())
+            if not await self._circuits.enter(site, policy.circuit):
+                continue
+            entered = await self._with_connection(Pass(site, policy, owner), until)
+            if isinstance(entered, Pass) and self._is_late(slot, policy):
+                await self.close(entered)
+                continue
+            return entered
+
+    async def close(self, entered: Pass) -> None:
+        """End an attempt; what it said about the site is told to all. Never raises."""
+        try:
+            if entered.connection is not None:
+                await self._connections.release(entered.connection)
+            if entered.policy.circuit.enabled:
+                await self._tell(entered)
+        finally:
+            # Last, so that those who waited see what is known now.
+            self._circuits.leave(entered.site)
+
+    async def _tell(self, entered: Pass) -> None:
+        policy = entered.policy.circuit
+        if entered.heard is not None:
+            signal, cause = entered.heard
+            await self._circuits.tell(entered.site, signal, policy, cause=cause)
+        elif entered.is_probe:
+            await self._circuits.tell(entered.site, Signal.ABANDON, policy, owner=entered.owner)
+
+    async def _let_alone(self, site: str, policy: DomainPolicy) -> HeldBack | None:
+        if not policy.circuit.enabled:
+            return None
+        circuit = await self._circuits.circuit(site)
+        blocked = circuit.blocked_until(self._clock.now())
+        return None if blocked is None else self._held(HeldBack(Reason.CIRCUIT_OPEN, blocked, circuit.cause))
+
+    async def _slot(self, site: str, rate: RatePolicy, slot: datetime | None) -> datetime:
+        if slot is not None and is_good(slot, self._clock.now(), rate.whole_pace):
+            return slot
+        return await self._reservations.slot(site, rate)
+
+    def _is_late(self, slot: datetime | None, policy: DomainPolicy) -> bool:
+        """Whether what was waited for after the slot took so long that another one is needed."""
+        if policy.rate is None or slot is None:
+            return False
+        return not is_good(slot, self._clock.now(), policy.rate.whole_pace)
+
+    async def _with_connection(self, entered: Pass, until: datetime) -> Pass | HeldBack:
+        """`entered` with what else it needs, or closed again."""
+        try:
+            return await self._with_the_rest(entered, until)
+        except BaseException:
+            self._circuits.leave(entered.site)
+            raise
+
+    async def _with_the_rest(self, entered: Pass, until: datetime) -> Pass | HeldBack:
+        site, policy, now = entered.site, entered.policy, self._clock.now()
+        if policy.circuit.enabled and not (await self._circuits.circuit(site)).is_closed:
+            circuit = await self._circuits.tell(
+                site, Signal.ASK, policy.circuit, owner=entered.owner, until=until
+            )
+            entered.is_probe = circuit.probe is not None and circuit.probe.owner == entered.owner
+            blocked = circuit.blocked_until(now)
+            if blocked is not None and not entered.is_probe:
+                await self.close(entered)
+                return self._held(HeldBack(Reason.CIRCUIT_OPEN, blocked, circuit.cause))
+        if policy.max_connections is not None:
+            entered.connection = await self._connections.take(
+                site, limit=policy.max_connections, owner=entered.owner, until=until
+            )
+            if entered.connection is None:
+                await self.close(entered)
+                return self._held(HeldBack(Reason.CONNECTIONS_IN_USE, now + WAITED_FOR))
+        return entered
+
+    def _held(self, held: HeldBack) -> HeldBack:
+        self._metrics.count(f"held_{held.reason}")
+        return held

@@ -1,0 +1,78 @@
+"""Gates in memory."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from empath.domain.circuit import CLOSED, Circuit, Probe
+from empath.domain.slots import Pace, from_micros, reserve, to_micros
+from empath.ports.gates import Change
+
+
+class MemoryGates:
+    """`updates` counts what would be writes: reservations, changes of circuits, connections taken, renewed
+    and released; `reads` the rest."""
+
+    def __init__(self) -> None:
+        self.tats: dict[tuple[str, int], int] = {}
+        self.known: dict[str, Circuit] = {}
+        self.connections: dict[tuple[str, int], Probe] = {}
+        """Who has which number, and until when."""
+        self.updates: Counter[str] = Counter()
+        self.reads: Counter[str] = Counter()
+
+    async def reserve(
+        self, site: str, count: int, *, pace: Pace, now: datetime, shard: int = 0
+    ) -> Sequence[datetime]:
+        self.updates["reserve"] += 1
+        key = (site, shard)
+        slots, self.tats[key] = reserve(self.tats.get(key), count, pace=pace, now=to_micros(now))
+        return [from_micros(slot) for slot in slots]
+
+    async def circuit(self, site: str) -> Circuit:
+        self.reads["circuit"] += 1
+        return self.known.get(site, CLOSED)
+
+    async def change_circuit(self, site: str, change: Change) -> Circuit:
+        before = self.known.get(site, CLOSED)
+        changed = change(before)
+        if changed != before:
+            self.updates["circuit"] += 1
+            self.known[site] = changed
+        return changed
+
+    async def troubled(self) -> frozenset[str]:
+        self.reads["troubled"] += 1
+        return frozenset(await self.circuits())
+
+    async def circuits(self) -> Mapping[str, Circuit]:
+        return {site: circuit for site, circuit in sorted(self.known.items()) if not circuit.is_closed}
+
+    async def take_connection(
+        self, site: str, *, limit: int, owner: str, now: datetime, until: datetime
+    ) -> int | None:
+        for number in range(limit):
+            held = self.connections.get((site, number))
+            if held is None or held.until <= now or held.owner == owner:
+                self.updates["take_connection"] += 1
+                self.connections[site, number] = Probe(owner, until)
+                return number
+        return None
+
+    async def renew_connection(
+        self, site: str, number: int, *, owner: str, now: datetime, until: datetime
+    ) -> bool:
+        held = self.connections.get((site, number))
+        if held is None or held.owner != owner or held.until <= now:
+            return False
+        self.updates["renew_connection"] += 1
+        self.connections[site, number] = Probe(owner, until)
+        return True
+
+    async def release_connection(self, site: str, number: int, *, owner: str) -> None:
+        held = self.connections.get((site, number))
+        if held is not None and held.owner == owner:
+            self.updates["release_connection"] += 1
+            del self.connections[site, number]
