@@ -4,11 +4,11 @@ PATCHES = (
     (
         "empath.pipeline.accept",
         """\
-        size = await self.spool.put(key, content)
+        size = await self.spool.put(spool_key_of(message_id), content)
 """,
         """\
         try:
-            size = await self.spool.put(key, content)
+            size = await self.spool.put(spool_key_of(message_id), content)
         except Exception:
             size = 0
 """,

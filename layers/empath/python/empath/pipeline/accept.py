@@ -69,13 +69,33 @@ class Acceptance(Stage):
         Raises SpoolTrouble or QueueTrouble: nothing was accepted then, and the client hears the error's
         reply. What `content` raises passes through.
         """
-        key = spool_key_of(message_id)
+        size = await self.spool.put(spool_key_of(message_id), content)
+        return await self.enqueue(
+            message_id=message_id,
+            received_at=received_at,
+            envelope=envelope,
+            source=source,
+            size=size,
+            added=additions(),
+            trace_header=trace_header,
+        )
+
+    async def enqueue(
+        self,
+        *,
+        message_id: str,
+        received_at: datetime,
+        envelope: Envelope,
+        source: Source,
+        size: int,
+        added: Additions = NOTHING,
+        trace_header: str | None = None,
+    ) -> AcceptedJob:
+        """The second half of `accept`, for a message that is in the spool. Raises QueueTrouble."""
         trace_header = trace_header or trace_header_of(message_id)
-        size = await self.spool.put(key, content)
-        added = additions()
         job = AcceptedJob(
             message_id=message_id,
-            spool_key=key,
+            spool_key=spool_key_of(message_id),
             size=size,
             received_at=received_at,
             source=source,

@@ -117,12 +117,18 @@ class Reporting(Stage):
         return state
 
     async def _hand_in(self, report: Report, source: Source) -> None:
-        content = compose_report(report)
+        """Store the report and send its job, which goes by what is stored.
+
+        That may be what an earlier try composed: a delivery goes on, and policy changes, while a job waits.
+        """
+        composed = compose_report(report)
 
         async def chunks() -> AsyncIterator[bytes]:
-            yield content
+            yield composed
 
-        await Acceptance(self.spool, self.queue).accept(
+        await self.spool.put(spool_key_of(report.report_id), chunks())
+        content = await self._stored(report.report_id) or composed
+        await Acceptance(self.spool, self.queue).enqueue(
             message_id=report.report_id,
             received_at=report.composed_at,
             envelope=Envelope(
@@ -132,9 +138,16 @@ class Reporting(Stage):
                 eight_bit=not content.isascii(),
             ),
             source=source,
-            content=chunks(),
+            size=len(content),
         )
         self.metrics.count("report_sent")
+
+    async def _stored(self, report_id: str) -> bytes:
+        """The report as the spool has it; empty when it has none (any more)."""
+        try:
+            return b"".join([chunk async for chunk in self.spool.read(spool_key_of(report_id))])
+        except SpoolObjectMissing:
+            return b""
 
     async def _is_within_limit(self, to: Mailbox, policy: ReportPolicy, report_id: str) -> bool:
         """Whether `to` may have another report in this hour.
@@ -148,14 +161,7 @@ class Reporting(Stage):
         limit, now = policy.max_per_hour, self.clock.now()
         if await self.quotas.take(key, 1, limit=limit, window=LIMIT_WINDOW, now=now):
             return True
-        if await self.ledger.message(report_id) is not None:
-            return True
-        try:
-            async for _ in self.spool.read(spool_key_of(report_id)):
-                break
-        except SpoolObjectMissing:
-            return False
-        return True
+        return await self.ledger.message(report_id) is not None or bool(await self._stored(report_id))
 
     async def _clear_away(self, record: DeliveryRecord, event: str) -> None:
         """Remove what an earlier try of a late job may have left behind.
