@@ -7,12 +7,12 @@ are never tried, unless the destination's policy allows them.
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 
 from empath.domain.address import address_of_literal
 from empath.domain.errors import PermanentRefusal, Refusal, TransientRefusal
+from empath.domain.host_name import is_host_name
 from empath.domain.network import IPAddress, IPNetwork, is_allowed
 from empath.domain.policy import DomainPolicy
 from empath.domain.reason import Reason
@@ -24,10 +24,6 @@ MAX_ADDRESSES_PER_ATTEMPT = 5
 """As Postfix's smtp_mx_address_limit: a destination with a hundred dead hosts must not eat an hour."""
 
 MAX_SITE_NAME = 200
-
-# sub-domain *("." sub-domain), with the underscores that exist: what comes out of DNS is a stranger's text.
-_LABEL = "[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
-_HOST_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +65,7 @@ async def find_route(destination: str, *, resolver: Resolver, ids: IdSource, own
         raise PermanentRefusal(
             Reply.of(556, "5.1.10", f"Domain {destination} does not accept mail (null MX)"), Reason.NULL_MX
         )
-    usable = [mx for mx in named if found.overridden or _HOST_NAME.fullmatch(mx.exchange)]
+    usable = [mx for mx in named if found.overridden or is_host_name(mx.exchange)]
     if not usable:
         raise PermanentRefusal(
             Reply.of(550, "5.4.4", f"The mail exchangers of {destination} are no host names"),

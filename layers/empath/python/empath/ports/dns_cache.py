@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal, Protocol
 
+from empath.domain.address import address_of_literal
+from empath.domain.errors import AddressSyntaxError
+from empath.domain.host_name import is_host_name
 from empath.ports.resolver import MailExchanger
+
+ORDERS_KEPT = timedelta(hours=26)
+"""How long a clearing is remembered: longer than any answer of before it could be of use."""
+
+MAX_OVERRIDE = 20
+"""Hosts of an override."""
 
 RecordType = Literal["MX", "A", "AAAA"]
 
@@ -41,6 +50,24 @@ class DnsOverride:
 
     exchangers: tuple[MailExchanger, ...]
     set_at: datetime
+
+
+def read_override(records: Sequence[str], set_at: datetime) -> DnsOverride:
+    """An override out of MX records as text; ValueError says what is wrong with them."""
+    exchangers = tuple(MailExchanger.parse(record) for record in records)
+    if not exchangers:
+        raise ValueError("no host at all")
+    if len(exchangers) > MAX_OVERRIDE:
+        raise ValueError(f"more than {MAX_OVERRIDE} hosts")
+    for exchanger in exchangers:
+        if exchanger.exchange.startswith("["):
+            try:
+                address_of_literal(exchanger.exchange)
+            except AddressSyntaxError as error:
+                raise ValueError(str(error)) from error
+        elif not is_host_name(exchanger.exchange):
+            raise ValueError(f"neither a host name nor an address literal: {exchanger.exchange[:80]!r}")
+    return DnsOverride(exchangers, set_at)
 
 
 @dataclass(frozen=True, slots=True)
