@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from types import SimpleNamespace
-from typing import Protocol
+from typing import Any, Protocol
 
 from empath.domain.address import parse_mailbox
 from empath.domain.delivery_state import State
@@ -140,12 +140,16 @@ class MemoryRelay:
     async def submit(
         self,
         reverse_path: str | None,
-        recipients: Sequence[str],
+        recipients: Sequence[str | Recipient],
         content: bytes = b"Subject: hello\r\n\r\nHello.\r\n",
         *,
         additions: Additions = NOTHING,
+        **parameters: Any,
     ) -> str:
-        """Hand in a message as the ingress would; its id. Raises what accept raises."""
+        """Hand in a message as the ingress would, with `parameters` of the envelope; its id.
+
+        Raises what accept raises.
+        """
 
         async def chunks() -> AsyncIterator[bytes]:
             yield content
@@ -156,7 +160,10 @@ class MemoryRelay:
             received_at=self.clock.now(),
             envelope=Envelope(
                 reverse_path=parse_mailbox(reverse_path) if reverse_path else None,
-                recipients=tuple(Recipient(mailbox=parse_mailbox(address)) for address in recipients),
+                recipients=tuple(
+                    Recipient(mailbox=parse_mailbox(to)) if isinstance(to, str) else to for to in recipients
+                ),
+                **parameters,
             ),
             source=Source(client="127.0.0.1", helo="client.test"),
             content=chunks(),
