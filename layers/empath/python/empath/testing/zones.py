@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-Fault = Literal["nxdomain", "servfail", "refused", "drop", "garbage"]
+Fault = Literal["nxdomain", "servfail", "refused", "notimp", "formerr", "drop", "garbage"]
 """`drop`: no answer at all; `garbage`: a datagram that is no DNS message."""
 
 MAX_CHAIN = 8
