@@ -157,7 +157,12 @@ class Delivery(Stage):
         if isinstance(admitted, HeldBack):
             waiting = Postponement(self.queue, self.ledger, self.clock, self.ids, self.metrics)
             claim = await waiting.put_off(
-                job, admitted, message=message, policy=policy, trace_header=received.trace_header
+                job,
+                admitted,
+                queue=queue,
+                received=received,
+                message=message,
+                policy=policy,
             )
             return claim is None or await self._conclude_job(work, claim, None)
         try:

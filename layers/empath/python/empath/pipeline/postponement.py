@@ -22,7 +22,18 @@ from empath.pipeline.conclude import AttemptResult, Conclusion, conclude, unclai
 from empath.pipeline.followups import SQS_HORIZON, FollowUps, outgoing
 from empath.pipeline.jobs import DeliveryJob
 from empath.pipeline.report_events import hears_of_delay, owed_events
-from empath.ports import Clock, IdSource, JobQueue, LeaseHeld, Ledger, Metrics, Missing, QueueName, Stale
+from empath.ports import (
+    Clock,
+    IdSource,
+    JobQueue,
+    LeaseHeld,
+    Ledger,
+    Metrics,
+    Missing,
+    QueueName,
+    ReceivedJob,
+    Stale,
+)
 
 SOON = timedelta(seconds=1)
 
@@ -48,15 +59,17 @@ class Postponement:
         job: DeliveryJob,
         held: HeldBack,
         *,
+        queue: QueueName,
+        received: ReceivedJob,
         message: MessageRecord,
         policy: DomainPolicy,
-        trace_header: str | None,
     ) -> LeaseHeld | Stale | Missing | None:
         """Let the delivery wait; None when that is arranged, so that its job is done with.
 
-        Otherwise what stands in the way, as a claim would tell it. Raises QueueTrouble or LedgerTrouble.
+        It waits on the `queue` that its job was received from, or in the ledger. Otherwise what stands in the
+        way, as a claim would tell it. Raises QueueTrouble or LedgerTrouble.
         """
-        record = await self.ledger.delivery(job.key)
+        record, trace_header = await self.ledger.delivery(job.key), received.trace_header
         now = self.clock.now()
         if record is None:
             return Missing()
@@ -85,12 +98,8 @@ class Postponement:
         again = job.model_copy(
             update={"slot": until if reason is Reason.SLOT_RESERVED else None, "waited": seconds}
         )
-        is_first = record.status is State.QUEUED
-        await self.queue.send(
-            QueueName.DELIVERY if is_first else QueueName.RETRY,
-            [outgoing(again, due=until, now=now, trace_header=trace_header)],
-        )
-        if not is_first:
+        await self.queue.send(queue, [outgoing(again, due=until, now=now, trace_header=trace_header)])
+        if record.status is State.DEFERRED:
             # Else the clock would take the job for lost and send another one.
             await self.ledger.mark_queued(job.key, attempt=job.attempt, job_at=until)
         return None

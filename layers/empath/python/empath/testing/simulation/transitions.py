@@ -92,15 +92,7 @@ def _attempts(old: DeliveryRecord, new: DeliveryRecord, now: datetime) -> Iterat
     ):
         yield "fencing", "attempts were forgotten or changed places"
     if new.attempt == old.attempt:
-        changed = {
-            (known.state, new.recipients[address].state)
-            for address, known in old.recipients.items()
-            if address in new.recipients and new.recipients[address].state is not known.state
-        }
-        if changed and not (changed == {WAITING} and new.reason in HELD):
-            yield "transitions", "a recipient changed without an attempt"
-        elif changed and old.lease is not None and old.lease.until > now + SKEW:
-            yield "fencing", f"a gate held back what {old.lease.owner} held the lease of"
+        yield from _held_back(old, new, now)
         if added:
             yield from _claim(old, new, added, now)
         return
@@ -119,6 +111,19 @@ def _attempts(old: DeliveryRecord, new: DeliveryRecord, now: datetime) -> Iterat
         yield "fencing", f"{last.owner} recorded an outcome although {holder} holds the lease"
     if any(entry.duration is None and not entry.ambiguous for entry in new.attempts):
         yield "ambiguity", "an attempt that nobody recorded is not marked as ambiguous"
+
+
+def _held_back(old: DeliveryRecord, new: DeliveryRecord, now: datetime) -> Iterator[Found]:
+    """Without an attempt only a gate changes recipients, and only those that nobody tried yet."""
+    changed = {
+        (known.state, new.recipients[address].state)
+        for address, known in old.recipients.items()
+        if address in new.recipients and new.recipients[address].state is not known.state
+    }
+    if changed and not (changed == {WAITING} and new.reason in HELD):
+        yield "transitions", "a recipient changed without an attempt"
+    elif changed and old.lease is not None and old.lease.until > now + SKEW:
+        yield "fencing", f"a gate held back what {old.lease.owner} held the lease of"
 
 
 def _claim(

@@ -1,0 +1,310 @@
+"""The Gates contract: slots that nobody has twice, circuits that lose no change, connections by number."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import pytest_asyncio
+
+from empath.aws.gates import DynamoGates
+from empath.domain.circuit import CLOSED, Circuit, Happening, Phase, Probe, Signal, after
+from empath.domain.errors import ControlTrouble
+from empath.domain.gate_policy import CircuitPolicy
+from empath.domain.slots import Pace
+from empath.ports.gates import Gates
+from empath.testing.clock import START, ManualClock
+from empath.testing.memory_gates import MemoryGates
+
+if TYPE_CHECKING:
+    from types_aiobotocore_dynamodb import DynamoDBClient
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+S = timedelta(seconds=1)
+SITE = "mx1.b.test,mx2.b.test"
+EACH_SECOND = Pace(interval=1_000_000)
+POLICY = CircuitPolicy()
+OPEN = Circuit(
+    open_until=START + 300 * S,
+    opened_at=START,
+    openings=2,
+    probe=Probe("a", START + 60 * S),
+    cause="451 4.4.1 \x00 refused",
+)
+
+
+@pytest_asyncio.fixture(params=["memory", "aws"], loop_scope="session")
+async def gates(request: pytest.FixtureRequest, dynamodb: DynamoDBClient, control_table: str) -> Gates:
+    if request.param == "memory":
+        return MemoryGates()
+    return DynamoGates(dynamodb, control_table, clock=ManualClock(auto=True))
+
+
+async def reserve(gates: Gates, count: int = 1, *, later: float = 0, **more: Any) -> list[float]:
+    """The slots, in seconds from START."""
+    now = START + timedelta(seconds=later)
+    given = {"pace": EACH_SECOND, "now": now, **more}
+    return [(slot - START).total_seconds() for slot in await gates.reserve(SITE, count, **given)]
+
+
+# Slots.
+
+
+async def test_slots_follow_each_other_at_the_pace(gates: Gates) -> None:
+    assert await reserve(gates, 3) == [0, 1, 2]
+    assert await reserve(gates, 2, later=0.5) == [3, 4]
+
+
+async def test_an_idle_site_gives_a_slot_at_once(gates: Gates) -> None:
+    assert await reserve(gates, 2) == [0, 1]
+    assert await reserve(gates, later=10) == [10]
+    assert await reserve(gates, later=10) == [11]
+
+
+async def test_a_burst_may_go_at_once_after_a_pause(gates: Gates) -> None:
+    burst = Pace(interval=1_000_000, burst=3)
+    assert await reserve(gates, 5, pace=burst) == [0, 0, 0, 1, 2]
+    assert await reserve(gates, 2, pace=burst, later=2) == [3, 4]
+    assert await reserve(gates, 4, pace=burst, later=60) == [60, 60, 60, 61]
+
+
+async def test_all_who_ask_at_once_get_slots_of_their_own(gates: Gates) -> None:
+    found = await asyncio.gather(*(reserve(gates, count) for count in (1, 2, 3) * 8))
+    assert sorted(slot for slots in found for slot in slots) == list(range(48))
+
+
+async def test_sites_and_shards_do_not_share(gates: Gates) -> None:
+    assert await reserve(gates, 2) == [0, 1]
+    assert await reserve(gates, 2, shard=1) == [0, 1]
+    other = await gates.reserve("mx.c.test", 1, pace=EACH_SECOND, now=START)
+    assert other == [START]
+
+
+async def test_a_clock_that_is_behind_gets_no_slot_that_is_taken(gates: Gates) -> None:
+    assert await reserve(gates, 2, later=5) == [5, 6]
+    assert await reserve(gates, 1, later=0) == [7]
+
+
+async def test_a_pace_that_changes_counts_for_the_slots_to_come(gates: Gates) -> None:
+    assert await reserve(gates, 2) == [0, 1]
+    assert await reserve(gates, 3, pace=Pace(interval=500_000)) == [2, 2.5, 3]
+    assert await reserve(gates, 1) == [3.5]
+
+
+# Circuits.
+
+
+def happening(signal: Signal, *, later: float = 0, owner: str = "") -> Callable[[Circuit], Circuit]:
+    now = START + timedelta(seconds=later)
+    told = Happening(signal, now, owner=owner, until=now + 60 * S, cause="no")
+    return lambda circuit: after(circuit, told, POLICY)
+
+
+async def test_a_site_that_nobody_heard_of_is_closed(gates: Gates) -> None:
+    assert await gates.circuit(SITE) == CLOSED
+    assert await gates.troubled() == frozenset()
+    assert await gates.circuits() == {}
+
+
+@pytest.mark.parametrize("circuit", [OPEN, Circuit(failures=(START, START + S), cause="x"), CLOSED])
+async def test_a_circuit_is_kept_as_it_was_written(gates: Gates, circuit: Circuit) -> None:
+    assert await gates.change_circuit(SITE, lambda _: OPEN) == OPEN
+    assert await gates.change_circuit(SITE, lambda _: circuit) == circuit
+    assert await gates.circuit(SITE) == circuit
+
+
+async def test_slots_and_circuit_of_a_site_do_not_disturb_each_other(gates: Gates) -> None:
+    assert await reserve(gates, 2) == [0, 1]
+    await gates.change_circuit(SITE, lambda _: OPEN)
+    assert await reserve(gates) == [2]
+    assert await gates.circuit(SITE) == OPEN
+
+
+async def test_no_change_is_lost_among_many(gates: Gates) -> None:
+    def counted(circuit: Circuit) -> Circuit:
+        return replace(circuit, openings=circuit.openings + 1)
+
+    changed = await asyncio.gather(*(gates.change_circuit(SITE, counted) for _ in range(6)))
+    assert sorted(circuit.openings for circuit in changed) == [1, 2, 3, 4, 5, 6]
+    assert (await gates.circuit(SITE)).openings == 6
+
+
+async def test_of_many_who_would_probe_one_does(gates: Gates) -> None:
+    for _ in range(5):
+        await gates.change_circuit(SITE, happening(Signal.FAILURE))
+    asked = await asyncio.gather(
+        *(gates.change_circuit(SITE, happening(Signal.ASK, later=301, owner=owner)) for owner in "abcdef")
+    )
+    assert len({circuit.probe and circuit.probe.owner for circuit in asked}) == 1
+    assert asked[0].phase(START + 301 * S) is Phase.PROBING
+
+
+async def test_what_is_not_closed_is_listed_until_it_is_closed(gates: Gates) -> None:
+    await gates.change_circuit("mx.c.test", lambda _: replace(OPEN, cause="c"))
+    await gates.change_circuit(SITE, lambda _: OPEN)
+    await gates.change_circuit("mx.d.test", lambda _: Circuit(failures=(START,)))
+    assert await gates.troubled() == {SITE, "mx.c.test"}
+    assert await gates.circuits() == {SITE: OPEN, "mx.c.test": replace(OPEN, cause="c")}
+    await gates.change_circuit(SITE, happening(Signal.SUCCESS))
+    assert await gates.troubled() == {"mx.c.test"}
+    assert list(await gates.circuits()) == ["mx.c.test"]
+
+
+# Connections.
+
+
+async def take(gates: Gates, owner: str, *, limit: int = 3, later: float = 0) -> int | None:
+    now = START + timedelta(seconds=later)
+    return await gates.take_connection(SITE, limit=limit, owner=owner, now=now, until=now + 60 * S)
+
+
+async def test_there_are_as_many_connections_as_the_limit_says(gates: Gates) -> None:
+    taken = await asyncio.gather(*(take(gates, f"owner-{n}") for n in range(3)))
+    assert sorted(number for number in taken if number is not None) == [0, 1, 2]
+    assert await take(gates, "late") is None
+    assert await gates.take_connection("c.test", limit=1, owner="x", now=START, until=START + S) == 0
+
+
+async def test_at_once_no_number_is_given_twice(gates: Gates) -> None:
+    taken = await asyncio.gather(*(take(gates, f"owner-{n}", limit=5) for n in range(20)))
+    numbers = [number for number in taken if number is not None]
+    assert len(numbers) == len(set(numbers)) <= 5
+    assert set(numbers) <= set(range(5))
+
+
+async def test_what_is_given_back_is_there_again(gates: Gates) -> None:
+    number = await take(gates, "a", limit=1)
+    assert number == 0
+    await gates.release_connection(SITE, 0, owner="b")
+    assert await take(gates, "b", limit=1) is None
+    await gates.release_connection(SITE, 0, owner="a")
+    await gates.release_connection(SITE, 0, owner="a")
+    assert await take(gates, "b", limit=1) == 0
+
+
+async def test_a_lease_ends_by_itself_and_is_renewed_only_before(gates: Gates) -> None:
+    async def renew(owner: str, later: float) -> bool:
+        now = START + timedelta(seconds=later)
+        return await gates.renew_connection(SITE, 0, owner=owner, now=now, until=now + 60 * S)
+
+    assert await take(gates, "a", limit=1) == 0
+    assert await renew("a", 59)
+    assert not await renew("b", 59)
+    assert await take(gates, "b", limit=1, later=100) is None
+    assert await take(gates, "b", limit=1, later=119) == 0
+    assert not await renew("a", 119)
+    assert not await renew("b", 179)
+
+
+async def test_a_limit_that_is_lowered_gives_out_nothing_above_it(gates: Gates) -> None:
+    for owner in "abcde":
+        await take(gates, owner, limit=5)
+    await asyncio.gather(*(gates.release_connection(SITE, n, owner=o) for n in (3, 4) for o in "abcde"))
+    assert await take(gates, "x", limit=2) is None
+
+
+# What only the AWS adapter has.
+
+
+async def test_a_site_is_one_item_that_lives_longer_than_any_message(
+    dynamodb: DynamoDBClient, control_table: str
+) -> None:
+    gates = DynamoGates(dynamodb, control_table, clock=ManualClock())
+    await reserve(gates, 2)
+    await gates.change_circuit(SITE, lambda _: OPEN)
+    key = {"pk": {"S": f"site#{SITE}"}}
+    item = (await dynamodb.get_item(TableName=control_table, Key=key))["Item"]
+    assert set(item) == {"pk", "tat", "circuit", "version", "expires_at"}
+    assert int(item["tat"]["N"]) == int((START + 2 * S).timestamp() * 1_000_000)
+    assert datetime.fromtimestamp(int(item["expires_at"]["N"]), START.tzinfo) == START + timedelta(days=31)
+
+
+class Watched:
+    """A client that counts its calls, and loses the answers to some (by number)."""
+
+    def __init__(self, client: Any, *, unanswered: int | None = None, undone: int | None = None) -> None:
+        self._client, self.calls = client, list[str]()
+        self._unanswered, self._undone = unanswered, undone
+
+    def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
+        async def call(**parameters: Any) -> Any:
+            self.calls.append(name)
+            number = len(self.calls)
+            if number == self._undone:
+                raise TimeoutError
+            answer = await getattr(self._client, name)(**parameters)
+            if number == self._unanswered:
+                raise TimeoutError
+            return answer
+
+        return call
+
+
+async def test_a_reservation_is_one_update_for_all_its_slots(
+    dynamodb: DynamoDBClient, control_table: str
+) -> None:
+    client: Any = Watched(dynamodb)
+    gates = DynamoGates(client, control_table, clock=ManualClock())
+    for number in range(10):
+        await reserve(gates, 10, later=number)
+    assert await reserve(gates, later=3600) == [3600]
+    assert client.calls == ["update_item"] * 11
+
+
+async def test_a_free_connection_is_one_write(dynamodb: DynamoDBClient, control_table: str) -> None:
+    client: Any = Watched(dynamodb)
+    gates = DynamoGates(client, control_table, clock=ManualClock())
+    number = await take(gates, "a", limit=100)
+    assert number is not None
+    await gates.release_connection(SITE, number, owner="a")
+    assert client.calls == ["update_item", "delete_item"]
+
+
+async def test_an_answer_that_is_lost_wastes_a_slot_and_gives_none_twice(
+    dynamodb: DynamoDBClient, control_table: str
+) -> None:
+    client: Any = Watched(dynamodb, unanswered=1)
+    gates = DynamoGates(client, control_table, clock=ManualClock())
+    with pytest.raises(ControlTrouble):
+        await reserve(gates)
+    assert await reserve(gates) == [1]
+
+
+async def test_an_opening_that_was_cut_short_leaves_a_name_and_no_open_circuit(
+    dynamodb: DynamoDBClient, control_table: str
+) -> None:
+    client: Any = Watched(dynamodb, undone=3)
+    gates = DynamoGates(client, control_table, clock=ManualClock())
+    with pytest.raises(ControlTrouble):
+        await gates.change_circuit(SITE, lambda _: OPEN)
+    assert await gates.troubled() == {SITE}
+    assert await gates.circuits() == {}
+    assert await gates.circuit(SITE) == CLOSED
+
+
+async def test_a_circuit_that_cannot_be_read_is_trouble(dynamodb: DynamoDBClient, control_table: str) -> None:
+    item: Any = {"pk": {"S": f"site#{SITE}"}, "circuit": {"M": {"open_until": {"S": "tomorrow"}}}}
+    await dynamodb.put_item(TableName=control_table, Item=item)
+    gates = DynamoGates(dynamodb, control_table, clock=ManualClock())
+    with pytest.raises(ControlTrouble, match="holds no circuit"):
+        await gates.circuit(SITE)
+
+
+async def test_trouble_is_trouble(control_table: str) -> None:
+    class Dead:
+        def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
+            async def call(**_: Any) -> Any:
+                raise TimeoutError
+
+            return call
+
+    dead: Any = Dead()
+    gates = DynamoGates(dead, control_table, clock=ManualClock())
+    for asked in (reserve(gates), gates.circuit(SITE), gates.troubled(), take(gates, "a")):
+        with pytest.raises(ControlTrouble):
+            await asked
