@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from empath.domain.address import Mailbox
 from empath.domain.reason import Reason
 from empath.domain.reply import EnhancedStatusCode, Reply
+from empath.domain.report_policy import ReportTemplate
 from empath.dsn.compose import compose_report
-from empath.dsn.encoding import decoded_xtext, escaped_text, unescaped
-from empath.dsn.model import Action, Report, ReportedRecipient, UnreadableReport
+from empath.dsn.encoding import decoded_xtext, escaped_text, unencoded_form, unescaped
+from empath.dsn.model import Action, Report, ReportedRecipient, UnreadableReport, header_section
 from empath.dsn.parse import parse_report
 
 instants = st.datetimes(
@@ -53,6 +54,13 @@ recipients = st.builds(
     last_attempt=st.none() | instants,
     will_retry_until=st.none() | instants,
 )
+words = nasty.map(lambda text: text.encode("utf-8", "ignore").decode().replace("$", "$$"))
+templates = st.builds(
+    ReportTemplate,
+    subject=st.none() | words.map("{} $subject".format),
+    body=st.none() | words.map("{}\n$recipients$envelope_id".format),
+    recipient=st.none() | st.just("$address\n$reply $server\n$why $advice $status $until"),
+)
 reports = st.builds(
     Report,
     report_id=st.from_regex(r"[A-Z0-9]{26}", fullmatch=True),
@@ -63,19 +71,32 @@ reports = st.builds(
     arrival_date=st.none() | instants,
     envid=st.none() | nasty,
     original_headers=st.binary(max_size=300) | nasty.map(lambda text: text.encode("utf-8", "replace")),
+    original_message=st.just(b"")
+    | st.binary(max_size=300)
+    | nasty.map(lambda text: f"Subject: {text}\r\n\r\n{text}\r\n".encode("utf-8", "replace")),
+    received_from=st.none() | nasty,
+    international=st.booleans(),
+    template=templates,
 )
 
 
-def blocks_of(part: object) -> list[Message]:
-    """The groups of fields in a delivery-status part; `email` adds an empty one at the end."""
-    assert isinstance(part, Message)
-    payload = part.get_payload()
+def blocks_of(content: bytes) -> list[Message]:
+    """The groups of fields of a report, read as if their type were the ASCII one, which `email` knows."""
+    start = content.index(b"\r\nContent-Type: message/", content.index(b"\r\n--=_empath"))
+    start = content.index(b"\r\n\r\n", start) + 4
+    status = content[start : content.index(b"\r\n--=_empath", start)]
+    payload = message_from_bytes(b"Content-Type: message/delivery-status\r\n\r\n" + status).get_payload()
     assert isinstance(payload, list)
     return [block for block in payload if isinstance(block, Message) and block.keys()]
 
 
 def defects(message: Message) -> list[object]:
-    return [defect for part in message.walk() for defect in part.defects]
+    """Of the report itself: what strangers wrote into the message that it returns is their own."""
+    payload = message.get_payload()
+    assert isinstance(payload, list)
+    text, status, *returned = (part for part in payload if isinstance(part, Message))
+    ours = [message, *text.walk(), *status.walk(), *returned]
+    return [defect for part in ours for defect in part.defects]
 
 
 def squeezed(text: str) -> str:
@@ -84,9 +105,12 @@ def squeezed(text: str) -> str:
 
 @settings(max_examples=200, deadline=None)
 @given(reports)
-def test_any_report_is_7_bit_in_crlf_lines_of_bounded_length(report: Report) -> None:
+def test_any_report_is_in_crlf_lines_of_bounded_length_and_7_bit_unless_asked_for(report: Report) -> None:
     content = compose_report(report)
-    assert content.isascii()
+    header, _, _ = content.partition(b"\r\n\r\n")
+    assert header.isascii()
+    assert content.isascii() or report.international or report.original_message
+    assert (b"Content-Transfer-Encoding: 7bit" in header) is content.isascii()
     assert b"\0" not in content
     lines = content.split(b"\r\n")
     assert all(len(line) <= 998 and b"\r" not in line and b"\n" not in line for line in lines)
@@ -105,8 +129,8 @@ def test_any_report_is_one_message_without_defects_or_added_fields(report: Repor
         ]  # fmt: skip
         parts = message.get_payload()
         assert isinstance(parts, list)
-        assert len(parts) == (3 if report.original_headers else 2)
-        groups = blocks_of(parts[1])[1:]
+        assert len(parts) - 2 in ((1,) if report.original_headers else (0, 1))
+        groups = blocks_of(compose_report(report))[1:]
         assert len(groups) == len(report.recipients)
         for group, recipient in zip(groups, report.recipients, strict=True):
             assert group.get_all("Action") == [recipient.action.value]
@@ -122,16 +146,24 @@ def test_what_is_composed_is_parsed(report: Report) -> None:
     assert parsed.reporting_mta == report.reporting_mta
     assert parsed.message_id == f"<{report.report_id}@{report.reporting_mta}>"
     assert parsed.arrival_date == report.arrival_date
-    returned = report.original_headers
-    if returned and not returned.endswith(b"\r\n"):
-        returned += b"\r\n"
-    assert parsed.original_headers in (returned, returned[:-2])  # the last line end may be the boundary's
+    if parsed.original_message:
+        assert parsed.original_message == ended(report.original_message)
+        assert parsed.original_headers == b""
+    else:
+        assert unencoded_form(ended(report.original_message)) is None or not report.original_message
+        headers = ended(report.original_headers) or header_section(ended(report.original_message))
+        assert parsed.original_headers == headers
+    assert (parsed.received_from is None) == (not report.received_from)
     for found, recipient in zip(parsed.recipients, report.recipients, strict=True):
         assert found.action is recipient.action
         assert found.status == recipient.status
         assert found.last_attempt == recipient.last_attempt
         assert found.will_retry_until == recipient.will_retry_until
         assert (found.diagnostic is None) == (recipient.diagnostic is None)
+
+
+def ended(octets: bytes) -> bytes:
+    return octets if not octets or octets.endswith(b"\r\n") else octets + b"\r\n"
 
 
 PLAIN = Report(
@@ -158,6 +190,14 @@ def test_an_address_in_any_letters_comes_back(local_part: str) -> None:
     mailbox = Mailbox(local_part, "example.com")
     (recipient,) = parse_report(compose_report(reported(final_recipient=mailbox))).recipients
     assert recipient.final_recipient == str(mailbox)
+
+
+@given(st.text(alphabet=st.characters(exclude_categories=["Cc", "Cs", "Z"]), min_size=1, max_size=60))
+def test_an_address_comes_back_in_the_form_for_those_who_can_read_it(local_part: str) -> None:
+    report = reported(final_recipient=Mailbox(local_part, "example.com"))
+    content = compose_report(report.model_copy(update={"international": True}))
+    (recipient,) = parse_report(content).recipients
+    assert recipient.final_recipient == str(Mailbox(local_part, "example.com"))
 
 
 @given(nasty)
