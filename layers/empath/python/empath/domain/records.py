@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from empath.domain.address import MailboxField
+from empath.domain.classification import TroubleClass
 from empath.domain.delivery_state import FINAL, Event, State, advance, summarise
 from empath.domain.envelope import Metadata, Priority, Recipient, Source
 from empath.domain.instant import InstantField
@@ -102,6 +103,8 @@ class Attempt(BaseModel):
     next_hop: str | None = None
     reply: Reply | None = None
     reason: Reason | None = None
+    trouble: TroubleClass | None = None
+    """What kind of trouble `reply` and `reason` are, when it was not sent."""
     tls: str | None = None
     ambiguous: bool = False
     """The content may have been accepted although nobody said so."""

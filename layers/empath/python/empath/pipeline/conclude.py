@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from empath.domain.classification import classify
 from empath.domain.delivery_state import Event, State, advance
 from empath.domain.outcome import RecipientOutcome
 from empath.domain.reason import Reason
@@ -149,6 +150,7 @@ def _with_result(attempts: tuple[Attempt, ...], result: AttemptResult, now: date
             "next_hop": result.next_hop,
             "reply": told.reply if told else None,
             "reason": told.reason if told else None,
+            "trouble": classify(told.reply, told.reason) if told and told.event is not Event.ACCEPT else None,
             "tls": result.tls,
             "ambiguous": result.ambiguous,
         }

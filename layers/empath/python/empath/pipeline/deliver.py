@@ -17,6 +17,8 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from empath.domain.classification import classify
+from empath.domain.delivery_state import State
 from empath.domain.errors import (
     LeaseLost,
     LedgerTrouble,
@@ -339,6 +341,8 @@ class Delivery(Stage):
         for address, outcome in result.outcomes.items():
             state = concluded.recipients[address].state
             self.metrics.count(state.lower())
+            if state is not State.SENT:
+                self.metrics.count(f"{state.lower()}_{classify(outcome.reply, outcome.reason)}")
             logger.info(
                 "attempt ended",
                 extra={
