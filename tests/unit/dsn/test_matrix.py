@@ -232,10 +232,10 @@ def check_report(content: bytes, action: str, outcome: str, ret: str | None, nam
     # Other programs' readers know the ASCII types.
     if names is ASCII:
         found = all_failures(message_from_bytes(content))
-        expected = {b"Bob+1@first.test"}
+        expected = frozenset({b"Bob+1@first.test"})
         assert found == (
-            (expected if action == DELAYED else set()),
-            (expected if action == FAILED else set()),
+            (expected if action == DELAYED else frozenset()),
+            (expected if action == FAILED else frozenset()),
         )
 
 

@@ -15,7 +15,7 @@ from tests.unit.dsn.test_compose import RECIPIENT, REPORT
 def read(report: Report) -> tuple[str, str]:
     """Subject and text, as a mail reader shows them."""
     message = message_from_bytes(compose_report(report), policy=policy.default)
-    part = next(message.iter_parts())  # type: ignore[attr-defined]
+    part = next(message.iter_parts())
     assert isinstance(part, EmailMessage)
     return str(message["Subject"]), str(part.get_content()).replace("\r\n", "\n")
 
