@@ -70,6 +70,8 @@ class Settings(IngressSettings):
     # Batches in work at a time per event source mapping; AWS takes 2 to 1000.
     resolve_concurrency: int = Field(20, ge=2, le=1000)
     deliver_concurrency: int = Field(100, ge=2, le=1000)
+    deliver_high_concurrency: int = Field(20, ge=2, le=1000)
+    deliver_bulk_concurrency: int = Field(50, ge=2, le=1000)
     retry_concurrency: int = Field(20, ge=2, le=1000)
     dsn_concurrency: int = Field(5, ge=2, le=1000)
     journal_retries: int = Field(10, ge=0, le=10_000)
@@ -169,6 +171,8 @@ def _local_defaults() -> dict[str, object]:
         "visibility_margin": 20,
         "resolve_concurrency": 2,
         "deliver_concurrency": 2,
+        "deliver_high_concurrency": 2,
+        "deliver_bulk_concurrency": 2,
         "retry_concurrency": 2,
         "dsn_concurrency": 2,
     }

@@ -8,7 +8,7 @@ from infra.settings import Settings
 
 LISTING_INDEX = "listing"
 # What the lists of an operator show and the retry clock decides on, without a read of the whole item.
-LISTED = ["next_attempt_at", "job_at", "attempt", "status", "reason", "domain"]
+LISTED = ["next_attempt_at", "job_at", "attempt", "status", "reason", "domain", "priority", "tenant"]
 
 
 class Ledger(Construct):

@@ -4,6 +4,7 @@ import aws_cdk as cdk
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
+from empath.ports.queue import QueueName
 from infra.settings import FunctionName, Settings
 
 RETENTION = cdk.Duration.days(14)
@@ -12,23 +13,25 @@ RETENTION = cdk.Duration.days(14)
 MAX_RECEIVE_COUNT = 5
 
 # Which function reads which queue; it decides how long a job in work stays hidden.
-CONSUMERS: dict[str, FunctionName] = {
-    "accepted": "resolve",
-    "delivery": "deliver",
-    "retry": "deliver",
-    "dsn": "dsn",
+CONSUMERS: dict[QueueName, FunctionName] = {
+    QueueName.ACCEPTED: "resolve",
+    QueueName.DELIVERY: "deliver",
+    QueueName.DELIVERY_HIGH: "deliver",
+    QueueName.DELIVERY_BULK: "deliver",
+    QueueName.RETRY: "deliver",
+    QueueName.DSN: "dsn",
 }
 
 
 class Queues(Construct):
-    """`accepted`, `delivery`, `retry` and `dsn`, their dead-letter queues, and one for stream records."""
+    """Those of CONSUMERS, their dead-letter queues, and one for stream records."""
 
     def __init__(self, scope: Construct, id: str, settings: Settings) -> None:
         super().__init__(scope, id)
-        self.dead: dict[str, sqs.Queue] = {name: self._queue(f"{name}-dead") for name in CONSUMERS}
-        self.live: dict[str, sqs.Queue] = {
+        self.dead: dict[QueueName, sqs.Queue] = {name: self._queue(f"{name}-dead") for name in CONSUMERS}
+        self.live: dict[QueueName, sqs.Queue] = {
             name: self._queue(
-                name,
+                name.value,
                 visibility_timeout=cdk.Duration.seconds(settings.visibility(consumer)),
                 dead_letter_queue=sqs.DeadLetterQueue(
                     queue=self.dead[name], max_receive_count=MAX_RECEIVE_COUNT

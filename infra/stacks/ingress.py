@@ -3,6 +3,7 @@
 import aws_cdk as cdk
 from constructs import Construct
 
+from empath.ports.queue import QueueName
 from infra.constructs.ingress_service import SHUTDOWN_DELAY_S, SHUTDOWN_GRACE_S, IngressService
 from infra.constructs.load_balancer import HEALTH_PORT, RELAY, SUBMISSION, SUBMISSIONS, LoadBalancer
 from infra.constructs.network import Network
@@ -44,7 +45,7 @@ class Ingress(cdk.Stack):
     def _accept(self, service: IngressService) -> None:
         """What a 250 needs: the message in the spool, its job on the queue."""
         service.may(STORE, self._storage.spool.bucket.arn_for_objects("*"))
-        service.may(SEND, self._storage.queues.live["accepted"].queue_arn)
+        service.may(SEND, self._storage.queues.live[QueueName.ACCEPTED].queue_arn)
         service.may(READ, self._control, _keys_like("user#*"))
         service.may(COUNT, self._control, _keys_like("quota#*"))
         if self._settings.tls_secret:
@@ -54,7 +55,7 @@ class Ingress(cdk.Stack):
         settings, storage = self._settings, self._storage
         environment = {
             "EMPATH_SPOOL_BUCKET": storage.spool.bucket.bucket_name,
-            "EMPATH_ACCEPTED_QUEUE_URL": storage.queues.live["accepted"].queue_url,
+            "EMPATH_ACCEPTED_QUEUE_URL": storage.queues.live[QueueName.ACCEPTED].queue_url,
             "EMPATH_CONTROL_TABLE": storage.ledger.control.table_name,
             "EMPATH_HOSTNAME": settings.hostname,
             # A process uses one CPU at the most.

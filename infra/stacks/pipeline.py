@@ -4,6 +4,7 @@ import aws_cdk as cdk
 from aws_cdk import aws_lambda as lambda_
 from constructs import Construct
 
+from empath.ports.queue import QueueName
 from infra import packaging
 from infra.constructs.ledger import LISTING_INDEX
 from infra.constructs.queues import CONSUMERS, Queues
@@ -11,6 +12,8 @@ from infra.constructs.schedule import MinuteClock
 from infra.constructs.worker import Worker
 from infra.settings import FUNCTIONS, FunctionName, Settings
 from infra.stacks.storage import Storage
+
+FIRST_ATTEMPTS = (QueueName.DELIVERY_HIGH, QueueName.DELIVERY, QueueName.DELIVERY_BULK)
 
 # Actions by what a stage does with the ledger, the control table, the spool and the queues.
 READ = ["dynamodb:GetItem"]
@@ -48,23 +51,30 @@ class Pipeline(cdk.Stack):
             cdk.CfnOutput(self, f"{name.capitalize()}Function", value=worker.function.function_name)
 
     def _resolve(self, worker: Worker) -> None:
-        worker.consumes(self._queues.live["accepted"], concurrency=self._settings.resolve_concurrency)
+        worker.consumes(self._queues.live[QueueName.ACCEPTED], concurrency=self._settings.resolve_concurrency)
         worker.may(CREATE, self._deliveries)
         worker.may(READ, self._control)
         worker.may(DELETE, self._messages)
-        worker.may(SEND, *self._queue_arns("delivery", "dsn"))
-        worker.may(REHIDE, *self._queue_arns("accepted"))
+        worker.may(SEND, *self._queue_arns(*FIRST_ATTEMPTS, QueueName.DSN))
+        worker.may(REHIDE, *self._queue_arns(QueueName.ACCEPTED))
 
     def _deliver(self, worker: Worker) -> None:
-        worker.consumes(self._queues.live["delivery"], concurrency=self._settings.deliver_concurrency)
-        worker.consumes(self._queues.live["retry"], concurrency=self._settings.retry_concurrency)
+        settings = self._settings
+        concurrency = {
+            QueueName.DELIVERY: settings.deliver_concurrency,
+            QueueName.DELIVERY_HIGH: settings.deliver_high_concurrency,
+            QueueName.DELIVERY_BULK: settings.deliver_bulk_concurrency,
+            QueueName.RETRY: settings.retry_concurrency,
+        }
+        for name, batches in concurrency.items():
+            worker.consumes(self._queues.live[name], concurrency=batches)
         worker.may(UPDATE, self._deliveries)
         worker.may(GATES, self._control)
         worker.may(FETCH, self._messages)
         worker.may(LIST, self._bucket)
         # What a gate holds back before its first attempt goes back to where it came from.
-        worker.may(SEND, *self._queue_arns("delivery", "retry", "dsn"))
-        worker.may(REHIDE, *self._queue_arns("delivery", "retry"))
+        worker.may(SEND, *self._queue_arns(*concurrency, QueueName.DSN))
+        worker.may(REHIDE, *self._queue_arns(*concurrency))
 
     def _retry(self, worker: Worker) -> None:
         MinuteClock(self, "Clock", worker.function)
@@ -73,23 +83,23 @@ class Pipeline(cdk.Stack):
         worker.may(["dynamodb:Query"], f"{self._deliveries}/index/{LISTING_INDEX}")
         worker.may(READ, self._control)
         worker.may(DELETE, self._messages)
-        worker.may(SEND, *self._queue_arns("accepted", "delivery", "retry", "dsn"))
+        worker.may(SEND, *self._queue_arns(*CONSUMERS))
         worker.may(DRAIN, *(queue.queue_arn for queue in self._queues.dead.values()))
         worker.function.add_environment(
             "EMPATH_DEAD_LETTER_QUEUE_URLS",
-            self.to_json_string({name: self._queues.dead[name].queue_url for name in CONSUMERS}),
+            self.to_json_string({name.value: self._queues.dead[name].queue_url for name in CONSUMERS}),
         )
 
     def _dsn(self, worker: Worker) -> None:
-        worker.consumes(self._queues.live["dsn"], concurrency=self._settings.dsn_concurrency)
+        worker.consumes(self._queues.live[QueueName.DSN], concurrency=self._settings.dsn_concurrency)
         worker.may(UPDATE, self._deliveries)
         # Reading: the tenant's policy. Updating: how many reports an address has had.
         worker.may(UPDATE, self._control)
         # Deleting: a late copy of a job clears away what an earlier try left behind.
         worker.may([*STORE, *DELETE], self._messages)
         worker.may(LIST, self._bucket)
-        worker.may(SEND, *self._queue_arns("accepted"))
-        worker.may(REHIDE, *self._queue_arns("dsn"))
+        worker.may(SEND, *self._queue_arns(QueueName.ACCEPTED))
+        worker.may(REHIDE, *self._queue_arns(QueueName.DSN))
 
     def _journal(self, worker: Worker) -> None:
         worker.follows(
@@ -104,7 +114,7 @@ class Pipeline(cdk.Stack):
         live = self._queues.live
         environment = {
             "EMPATH_SPOOL_BUCKET": self._storage.spool.bucket.bucket_name,
-            **{f"EMPATH_{queue.upper()}_QUEUE_URL": live[queue].queue_url for queue in CONSUMERS},
+            **{queue.variable: live[queue].queue_url for queue in CONSUMERS},
             "EMPATH_DELIVERIES_TABLE": self._storage.ledger.deliveries.table_name,
             "EMPATH_CONTROL_TABLE": self._storage.ledger.control.table_name,
             "EMPATH_HOSTNAME": self._settings.hostname,
@@ -161,5 +171,5 @@ class Pipeline(cdk.Stack):
     def _messages(self) -> str:
         return self._storage.spool.bucket.arn_for_objects("*")
 
-    def _queue_arns(self, *names: str) -> list[str]:
+    def _queue_arns(self, *names: QueueName) -> list[str]:
         return [self._queues.live[name].queue_arn for name in names]

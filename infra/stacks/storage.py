@@ -30,7 +30,7 @@ class Storage(cdk.Stack):
             "JournalDeadLetterQueueUrl": self.queues.journal_dead.queue_url,
         }
         for name, queue in self.queues.live.items():
-            outputs[f"{name.capitalize()}QueueUrl"] = queue.queue_url
-            outputs[f"{name.capitalize()}DeadLetterQueueUrl"] = self.queues.dead[name].queue_url
+            outputs[f"{name.in_outputs}QueueUrl"] = queue.queue_url
+            outputs[f"{name.in_outputs}DeadLetterQueueUrl"] = self.queues.dead[name].queue_url
         for key, value in outputs.items():
             cdk.CfnOutput(self, key, value=value)

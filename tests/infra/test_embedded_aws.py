@@ -144,7 +144,7 @@ async def test_deploying_where_no_aws_answers_is_a_clear_error(tmp_path: Path, p
 
 
 def test_outputs_become_the_environment_of_a_process() -> None:
-    names = ("Accepted", "Delivery", "Retry", "Dsn")
+    names = ("Accepted", "Delivery", "DeliveryHigh", "DeliveryBulk", "Retry", "Dsn")
     outputs = {"SpoolBucket": "b", "DeliveriesTable": "d", "ControlTable": "c"}
     outputs |= {f"{name}QueueUrl": name for name in names}
     outputs |= {f"{name}DeadLetterQueueUrl": name for name in (*names, "Journal")}
@@ -152,6 +152,7 @@ def test_outputs_become_the_environment_of_a_process() -> None:
     environment = StackOutputs.of(outputs).environment()
     assert environment["EMPATH_SPOOL_BUCKET"] == "b"
     assert environment["EMPATH_RETRY_QUEUE_URL"] == "Retry"
+    assert environment["EMPATH_DELIVERY_HIGH_QUEUE_URL"] == "DeliveryHigh"
 
 
 def _client(aws: EmbeddedAws, service: Any) -> Any:

@@ -47,6 +47,8 @@ ENVIRONMENT = {
     "EMPATH_ACCEPTED_QUEUE_URL",
     "EMPATH_CONTROL_TABLE",
     "EMPATH_DELIVERIES_TABLE",
+    "EMPATH_DELIVERY_BULK_QUEUE_URL",
+    "EMPATH_DELIVERY_HIGH_QUEUE_URL",
     "EMPATH_DELIVERY_QUEUE_URL",
     "EMPATH_DSN_QUEUE_URL",
     "EMPATH_FUNCTION",
@@ -116,12 +118,14 @@ def test_a_function_knows_its_surroundings(aws: Synthesised, name: str) -> None:
 def test_the_clock_knows_the_dead_letter_queues_by_name(aws: Synthesised) -> None:
     value = aws.function("retry")["Environment"]["Variables"]["EMPATH_DEAD_LETTER_QUEUE_URLS"]
     text = "".join(part if isinstance(part, str) else "URL" for part in value["Fn::Join"][1])
-    assert json.loads(text) == dict.fromkeys(("accepted", "delivery", "retry", "dsn"), "URL")
+    assert json.loads(text) == dict.fromkeys(
+        ("accepted", "delivery", "delivery-high", "delivery-bulk", "retry", "dsn"), "URL"
+    )
 
 
 def test_every_mapping_takes_partial_batch_responses(aws: Synthesised) -> None:
     mappings = aws.properties("AWS::Lambda::EventSourceMapping")
-    assert len(mappings) == 5
+    assert len(mappings) == 7
     for mapping in mappings.values():
         assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
 
@@ -138,6 +142,8 @@ def test_queues_are_read_ten_jobs_at_a_time_with_bounded_concurrency(aws: Synthe
         [
             settings.resolve_concurrency,
             settings.deliver_concurrency,
+            settings.deliver_high_concurrency,
+            settings.deliver_bulk_concurrency,
             settings.retry_concurrency,
             settings.dsn_concurrency,
         ]

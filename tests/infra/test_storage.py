@@ -124,6 +124,7 @@ def test_outputs_name_everything_that_clients_need(aws: Synthesised) -> None:
     assert outputs >= {
         *("SpoolBucket", "DeliveriesTable", "ControlTable"),
         *("AcceptedQueueUrl", "DeliveryQueueUrl", "RetryQueueUrl", "DsnQueueUrl"),
+        *("DeliveryHighQueueUrl", "DeliveryBulkQueueUrl", "DeliveryHighDeadLetterQueueUrl"),
         *("AcceptedDeadLetterQueueUrl", "DeliveryDeadLetterQueueUrl"),
         *("RetryDeadLetterQueueUrl", "DsnDeadLetterQueueUrl", "JournalDeadLetterQueueUrl"),
         *("ResolveFunction", "DeliverFunction", "RetryFunction", "DsnFunction", "JournalFunction"),
@@ -134,7 +135,8 @@ def _queue(synthesised: Synthesised, name: str) -> dict[str, Any]:
     (found,) = (
         dict(queue)
         for logical_id, queue in synthesised.properties("AWS::SQS::Queue").items()
-        if logical_id.startswith(f"Queues{name}") and "RedrivePolicy" in queue
+        # Behind the name stand eight digits of CDK's.
+        if logical_id[:-8] == f"Queues{name.replace('-', '')}" and "RedrivePolicy" in queue
     )
     return found
 

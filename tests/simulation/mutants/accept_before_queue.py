@@ -4,11 +4,11 @@ PATCHES = (
     (
         "empath.pipeline.accept",
         """\
-        await self.queue.send(QueueName.ACCEPTED, [OutgoingJob(body=job.encode(), trace_header=trace_header)])
+        await self.queue.send(QueueName.ACCEPTED, [outgoing])
 """,
         """\
         try:
-            await self.queue.send(QueueName.ACCEPTED, [OutgoingJob(body=job.encode())])
+            await self.queue.send(QueueName.ACCEPTED, [outgoing])
         except Exception:
             pass
 """,

@@ -3,7 +3,7 @@
 PATCHES = (
     (
         "empath.pipeline.retry",
-        "before=now + SQS_HORIZON, after=after",
-        "before=now - 40 * SQS_HORIZON, after=after",
+        "before=now + SQS_HORIZON,",
+        "before=now - 40 * SQS_HORIZON,",
     ),
 )

@@ -8,7 +8,7 @@ PATCHES = (
 """,
         """\
         await self.queue.send(
-            QueueName.DELIVERY,
+            queue_of_first(job.priority),
             [_first_attempt(known, job.trace_header) for known in deliveries if not known.is_final],
         )
         stored = await self.ledger.create(message, deliveries)

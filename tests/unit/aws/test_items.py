@@ -128,6 +128,9 @@ FULL_DELIVERY = delivery(
     lease=Lease(owner="o", until=NOW),
     reason=Reason.NEXT_HOP_REPLY,
     site="mx.example",
+    priority="bulk",
+    tenant="shop",
+    waited=300,
     reports={"delayed-1": "sent", "failed-2": "owed"},
     forget_at=NOW,
 )

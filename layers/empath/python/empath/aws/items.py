@@ -22,6 +22,7 @@ from pydantic import ValidationError
 
 from empath.aws.attributes import Item, decode_item, encode_item
 from empath.domain.delivery_state import LISTED, State
+from empath.domain.envelope import Priority
 from empath.domain.errors import LedgerTrouble
 from empath.domain.instant import format_instant, parse_instant
 from empath.domain.records import DeliveryKey, DeliveryRecord, MessageRecord
@@ -33,8 +34,12 @@ DELIVERY_PREFIX = "delivery#"
 
 R = TypeVar("R", MessageRecord, DeliveryRecord)
 
+_PRIORITIES: Mapping[object, Priority] = {"high": "high", "normal": "normal", "bulk": "bulk"}
+
 # What a delivery is, as against what has become of it.
-DELIVERY_IDENTITY = frozenset({"pk", "sk", "schema", "domain", "siblings", "received_at", "expires"})
+DELIVERY_IDENTITY = frozenset(
+    {"pk", "sk", "schema", "domain", "siblings", "received_at", "expires", "priority", "tenant"}
+)
 # Of what has become of it, the attributes that an item may go without.
 DELIVERY_OPTIONAL = frozenset(
     {
@@ -127,6 +132,8 @@ def listed_of_item(item: Mapping[str, Any]) -> Listed:
             job_at=_instant(words.get("job_at")),
             next_attempt_at=_instant(words.get("next_attempt_at")),
             reason=words.get("reason"),
+            priority=_PRIORITIES.get(words.get("priority"), "normal"),
+            tenant=words.get("tenant"),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise LedgerTrouble(f"a listed item that is no delivery: {type(error).__name__}: {error}") from error

@@ -27,6 +27,7 @@ ENTRY_TRIES = 2
 
 _TRACE: Literal["AWSTraceHeader"] = "AWSTraceHeader"
 _COUNT: Literal["ApproximateReceiveCount"] = "ApproximateReceiveCount"
+_GROUP: Literal["MessageGroupId"] = "MessageGroupId"
 
 
 class SqsJobQueue:
@@ -63,7 +64,7 @@ class SqsJobQueue:
             answer = await self._client.receive_message(
                 QueueUrl=_address(self._dead_urls, queue),
                 MaxNumberOfMessages=max(1, min(limit, MAX_ENTRIES)),
-                MessageSystemAttributeNames=[_COUNT, _TRACE],
+                MessageSystemAttributeNames=[_COUNT, _TRACE, _GROUP],
             )
         return [received_job(message) for message in answer.get("Messages", ())]
 
@@ -160,6 +161,7 @@ def received_job(message: Mapping[str, Any]) -> ReceivedJob:
         receive_count=int(attributes.get(_COUNT, 1)),
         message_id=message["MessageId"],
         trace_header=attributes.get(_TRACE),
+        group=attributes.get(_GROUP),
     )
 
 
@@ -189,6 +191,9 @@ def _message(job: OutgoingJob) -> dict[str, Any]:
     message: dict[str, Any] = {"MessageBody": job.body}
     if job.delay:
         message["DelaySeconds"] = job.delay
+    if job.group:
+        # On a standard queue this asks for fairness among groups, and for no order within one.
+        message[_GROUP] = job.group
     if job.trace_header:
         message["MessageSystemAttributes"] = {_TRACE: {"DataType": "String", "StringValue": job.trace_header}}
     return message

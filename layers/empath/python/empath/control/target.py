@@ -73,8 +73,7 @@ class Target:
             (queue, is_dead): self.outputs[name]
             for queue in QueueName
             for is_dead in (False, True)
-            if (name := f"{queue.value.capitalize()}{'DeadLetter' if is_dead else ''}QueueUrl")
-            in self.outputs
+            if (name := f"{queue.in_outputs}{'DeadLetter' if is_dead else ''}QueueUrl") in self.outputs
         }
 
 

@@ -132,6 +132,8 @@ class DeliveryRecord(BaseModel):
     received_at: InstantField
     expires: InstantField
     """When waiting ends; the last attempt is made then."""
+    priority: Priority = "normal"
+    tenant: str | None = None
     recipients: dict[str, RecipientRecord] = Field(min_length=1)
     attempt: int = 1
     """The number of the next attempt to be recorded."""

@@ -26,6 +26,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from empath.local.checkout import checkout_root
 from empath.local.embedded_aws import REGION, tail
 from empath.local.errors import LocalStackError
+from empath.ports.queue import QueueName
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation import CloudFormationClient
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 STACKS = ("EmpathStorage", "EmpathPipeline")
 TOOLKIT = "CDKToolkit"
 ACCOUNT = "000000000000"
-QUEUES = ("accepted", "delivery", "retry", "dsn")
+QUEUES = tuple(QueueName)
 FUNCTIONS = ("resolve", "deliver", "retry", "dsn", "journal")
 
 DEPLOY_WITHIN = 300.0
@@ -72,7 +73,7 @@ class StackOutputs:
     deliveries_table: str
     control_table: str
     # By the names in QUEUES; `dead_letter_queue_urls` also has `journal`.
-    queue_urls: Mapping[str, str]
+    queue_urls: Mapping[QueueName, str]
     dead_letter_queue_urls: Mapping[str, str]
     # By the names in FUNCTIONS.
     functions: Mapping[str, str]
@@ -86,9 +87,10 @@ class StackOutputs:
             spool_bucket=outputs["SpoolBucket"],
             deliveries_table=outputs["DeliveriesTable"],
             control_table=outputs["ControlTable"],
-            queue_urls={name: outputs[f"{name.capitalize()}QueueUrl"] for name in QUEUES},
+            queue_urls={name: outputs[f"{name.in_outputs}QueueUrl"] for name in QUEUES},
             dead_letter_queue_urls={
-                name: outputs[f"{name.capitalize()}DeadLetterQueueUrl"] for name in (*QUEUES, "journal")
+                "journal": outputs["JournalDeadLetterQueueUrl"],
+                **{name: outputs[f"{name.in_outputs}DeadLetterQueueUrl"] for name in QUEUES},
             },
             functions={name: outputs[f"{name.capitalize()}Function"] for name in FUNCTIONS},
             named=dict(outputs),
@@ -100,7 +102,7 @@ class StackOutputs:
             "EMPATH_SPOOL_BUCKET": self.spool_bucket,
             "EMPATH_DELIVERIES_TABLE": self.deliveries_table,
             "EMPATH_CONTROL_TABLE": self.control_table,
-            **{f"EMPATH_{name.upper()}_QUEUE_URL": url for name, url in self.queue_urls.items()},
+            **{name.variable: url for name, url in self.queue_urls.items()},
         }
 
 

@@ -13,6 +13,7 @@ from datetime import datetime
 from empath.domain.envelope import Envelope, Metadata, Priority, Source
 from empath.domain.ulid import decode_ulid
 from empath.pipeline.jobs import AcceptedJob
+from empath.pipeline.lanes import group_of_accepted
 from empath.pipeline.stage import Stage
 from empath.ports import JobQueue, OutgoingJob, QueueName, Spool
 
@@ -106,5 +107,8 @@ class Acceptance(Stage):
             trace_header=trace_header,
             **vars(envelope),
         )
-        await self.queue.send(QueueName.ACCEPTED, [OutgoingJob(body=job.encode(), trace_header=trace_header)])
+        outgoing = OutgoingJob(
+            body=job.encode(), trace_header=trace_header, group=group_of_accepted(job.tenant, job.priority)
+        )
+        await self.queue.send(QueueName.ACCEPTED, [outgoing])
         return job

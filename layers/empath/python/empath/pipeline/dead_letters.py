@@ -66,12 +66,12 @@ class DeadLetters(Stage):
             match name:
                 case QueueName.ACCEPTED:
                     await self._revive_accepted(job)
-                case QueueName.DELIVERY | QueueName.RETRY:
-                    if not await self._defer(decode(DeliveryJob, job.body)):
-                        return False
                 case QueueName.DSN:
                     decode(DsnJob, job.body)
                     await self._send_again(QueueName.DSN, job)
+                case _:
+                    if not await self._defer(decode(DeliveryJob, job.body)):
+                        return False
         except UnreadableJob as error:
             logger.error(
                 "unreadable job stays in the dead-letter queue",
@@ -100,7 +100,8 @@ class DeadLetters(Stage):
 
     async def _send_again(self, name: QueueName, job: ReceivedJob) -> None:
         await self.queue.send(
-            name, [OutgoingJob(body=job.body, delay=MAX_DELAY, trace_header=job.trace_header)]
+            name,
+            [OutgoingJob(body=job.body, delay=MAX_DELAY, trace_header=job.trace_header, group=job.group)],
         )
 
     async def _defer(self, job: DeliveryJob) -> bool:

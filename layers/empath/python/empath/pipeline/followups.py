@@ -12,16 +12,56 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from empath.domain.delivery_state import State
+from empath.domain.envelope import Priority
 from empath.domain.reason import Reason
 from empath.domain.records import DeliveryKey, DeliveryRecord
 from empath.pipeline.jobs import DeliveryJob, DsnJob
-from empath.ports import JobQueue, Ledger, OutgoingJob, QueueName
+from empath.pipeline.lanes import group_of, queue_of_further
+from empath.ports import JobQueue, Ledger, Listed, OutgoingJob, QueueName
 
 SQS_HORIZON = timedelta(seconds=900)
 """How far ahead a queue can carry a job; what is due later waits in the ledger for the clock."""
 
 EARLY = 1.0
 """Seconds that a job with a slot comes early; rounded down it is less than WAITED_FOR."""
+
+
+@dataclass(frozen=True, slots=True)
+class NextAttempt:
+    """The attempt that a deferred delivery waits for."""
+
+    key: DeliveryKey
+    attempt: int
+    due: datetime
+    is_slot: bool = False
+    """`due` is the attempt's slot."""
+    priority: Priority = "normal"
+    tenant: str | None = None
+
+    @classmethod
+    def of(cls, known: DeliveryRecord | Listed, due: datetime) -> NextAttempt:
+        return cls(
+            key=known.key,
+            attempt=known.attempt,
+            due=due,
+            is_slot=known.reason == Reason.SLOT_RESERVED,
+            priority=known.priority,
+            tenant=known.tenant,
+        )
+
+    @property
+    def queue(self) -> QueueName:
+        return queue_of_further(self.priority)
+
+    def outgoing(self, now: datetime, trace_header: str | None = None) -> OutgoingJob:
+        """Its job, with the exact remaining delay. ValueError for a key that is none."""
+        job = DeliveryJob(
+            message_id=self.key.message_id,
+            delivery=self.key.delivery,
+            attempt=self.attempt,
+            slot=self.due if self.is_slot else None,
+        )
+        return outgoing(job, due=self.due, now=now, tenant=self.tenant, trace_header=trace_header)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,43 +76,27 @@ class FollowUps:
         await self.report(record, trace_header=trace_header)
         due = record.next_attempt_at
         if record.status is State.DEFERRED and record.job_at is None and due and due - now <= SQS_HORIZON:
-            await self.queue_attempt(
-                record.key,
-                attempt=record.attempt,
-                due=due,
-                now=now,
-                is_slot=record.reason is Reason.SLOT_RESERVED,
-                trace_header=trace_header,
-            )
+            attempt = NextAttempt.of(record, due)
+            # In this order: death in between costs a second job, which the claim makes harmless.
+            await self.queue.send(attempt.queue, [attempt.outgoing(now, trace_header)])
+            await self.mark_queued(attempt, now=now)
 
     async def report(self, record: DeliveryRecord, *, trace_header: str | None = None) -> None:
         """Send a job for every report that the record owes."""
         await self.queue.send(QueueName.DSN, report_jobs(record, trace_header))
 
-    async def queue_attempt(
-        self,
-        key: DeliveryKey,
-        *,
-        attempt: int,
-        due: datetime,
-        now: datetime,
-        is_slot: bool = False,
-        trace_header: str | None = None,
-    ) -> None:
-        """Put the job for `attempt` on `retry` with the exact remaining delay, then note that it is there.
-
-        In this order: death in between costs a second job, which the claim makes harmless. With `is_slot`,
-        `due` is the attempt's slot.
-        """
-        job = DeliveryJob(
-            message_id=key.message_id, delivery=key.delivery, attempt=attempt, slot=due if is_slot else None
-        )
-        await self.queue.send(QueueName.RETRY, [outgoing(job, due=due, now=now, trace_header=trace_header)])
-        await self.ledger.mark_queued(key, attempt=attempt, job_at=max(due, now))
+    async def mark_queued(self, attempt: NextAttempt, *, now: datetime) -> None:
+        """Note that the job of `attempt` is on its queue."""
+        await self.ledger.mark_queued(attempt.key, attempt=attempt.attempt, job_at=max(attempt.due, now))
 
 
 def outgoing(
-    job: DeliveryJob, *, due: datetime, now: datetime, trace_header: str | None = None
+    job: DeliveryJob,
+    *,
+    due: datetime,
+    now: datetime,
+    tenant: str | None = None,
+    trace_header: str | None = None,
 ) -> OutgoingJob:
     """A job that comes at `due`, or a little before it when that is its slot.
 
@@ -80,7 +104,7 @@ def outgoing(
     """
     seconds = (due - now).total_seconds()
     delay = math.ceil(seconds) if job.slot is None else math.floor(seconds - EARLY)
-    return OutgoingJob(body=job.encode(), delay=max(0, delay), trace_header=trace_header)
+    return OutgoingJob(job.encode(), max(0, delay), trace_header, group_of(tenant))
 
 
 def report_jobs(record: DeliveryRecord, trace_header: str | None = None) -> Sequence[OutgoingJob]:
@@ -89,6 +113,7 @@ def report_jobs(record: DeliveryRecord, trace_header: str | None = None) -> Sequ
         OutgoingJob(
             body=DsnJob(message_id=record.message_id, delivery=record.delivery, event=event).encode(),
             trace_header=trace_header,
+            group=group_of(record.tenant),
         )
         for event, state in record.reports.items()
         if state == "owed"

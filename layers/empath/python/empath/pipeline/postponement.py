@@ -98,7 +98,8 @@ class Postponement:
         again = job.model_copy(
             update={"slot": until if reason is Reason.SLOT_RESERVED else None, "waited": seconds}
         )
-        await self.queue.send(queue, [outgoing(again, due=until, now=now, trace_header=trace_header)])
+        outgoing_job = outgoing(again, due=until, now=now, tenant=record.tenant, trace_header=trace_header)
+        await self.queue.send(queue, [outgoing_job])
         if record.status is State.DEFERRED:
             # Else the clock would take the job for lost and send another one.
             await self.ledger.mark_queued(job.key, attempt=job.attempt, job_at=until)

@@ -28,6 +28,7 @@ from empath.pipeline.batch import all_of
 from empath.pipeline.conclude import AttemptResult, conclude, unclaimed_attempt
 from empath.pipeline.followups import report_jobs
 from empath.pipeline.jobs import AcceptedJob, DeliveryJob
+from empath.pipeline.lanes import group_of, queue_of_first
 from empath.pipeline.routing import find_route
 from empath.pipeline.stage import Stage
 from empath.ports import (
@@ -107,6 +108,8 @@ class Resolution(Stage):
                 siblings=len(groups),
                 received_at=job.received_at,
                 expires=expires,
+                priority=job.priority,
+                tenant=job.tenant,
                 recipients={str(member.mailbox): RecipientRecord.of(member) for member in members},
             )
             for (name, domain, members), expires in zip(groups, expiries, strict=True)
@@ -186,7 +189,7 @@ class Resolution(Stage):
             if record == intended and record.is_final:
                 self._tell(record)
         await self.queue.send(
-            QueueName.DELIVERY,
+            queue_of_first(job.priority),
             [_first_attempt(record, job.trace_header) for record in stored if record.status is State.QUEUED],
         )
         await self.queue.send(
@@ -228,4 +231,4 @@ def _by_destination(recipients: Sequence[Recipient]) -> Iterator[tuple[str, str,
 
 def _first_attempt(record: DeliveryRecord, trace_header: str | None) -> OutgoingJob:
     job = DeliveryJob(message_id=record.message_id, delivery=record.delivery, attempt=record.attempt)
-    return OutgoingJob(body=job.encode(), trace_header=trace_header)
+    return OutgoingJob(body=job.encode(), trace_header=trace_header, group=group_of(record.tenant))

@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import Protocol
 
 from empath.domain.delivery_state import State
+from empath.domain.envelope import Priority
 from empath.domain.records import DeliveryKey, DeliveryRecord, MessageRecord, ReportState
 
 LISTING_SHARDS = 8
@@ -65,6 +66,8 @@ class Listed:
     job_at: datetime | None
     next_attempt_at: datetime | None
     reason: str | None
+    priority: Priority = "normal"
+    tenant: str | None = None
 
     @classmethod
     def of(cls, record: DeliveryRecord) -> Listed:
@@ -77,6 +80,8 @@ class Listed:
             job_at=record.job_at,
             next_attempt_at=record.next_attempt_at,
             reason=record.reason,
+            priority=record.priority,
+            tenant=record.tenant,
         )
 
 

@@ -15,12 +15,37 @@ from typing import Protocol
 MAX_DELAY = 900
 """Seconds that a job can be delayed for at most (SQS DelaySeconds)."""
 
+MAX_GROUP = 128
+"""Characters of a group's name (SQS MessageGroupId)."""
+
 
 class QueueName(StrEnum):
     ACCEPTED = "accepted"
     DELIVERY = "delivery"
+    DELIVERY_HIGH = "delivery-high"
+    DELIVERY_BULK = "delivery-bulk"
     RETRY = "retry"
     DSN = "dsn"
+
+    @property
+    def is_for_deliveries(self) -> bool:
+        """Whether the jobs on it are attempts at deliveries."""
+        return self in _DELIVERIES
+
+    @property
+    def in_outputs(self) -> str:
+        """Its name as the outputs of a stack begin with it: `DeliveryHigh`."""
+        return "".join(word.capitalize() for word in self.value.split("-"))
+
+    @property
+    def variable(self) -> str:
+        """The variable that tells a process its URL: `EMPATH_DELIVERY_HIGH_QUEUE_URL`."""
+        return f"EMPATH_{self.name}_QUEUE_URL"
+
+
+_DELIVERIES = frozenset(
+    {QueueName.DELIVERY, QueueName.DELIVERY_HIGH, QueueName.DELIVERY_BULK, QueueName.RETRY}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +54,9 @@ class OutgoingJob:
     delay: int = 0
     """Whole seconds, 0 to MAX_DELAY."""
     trace_header: str | None = None
+    group: str | None = None
+    """Whose job it is: a group with more than its share of a queue keeps no other waiting (SQS fair queues).
+    1 to MAX_GROUP characters of ASCII, no space or control among them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +68,7 @@ class ReceivedJob:
     message_id: str = ""
     """The queue's own id for the job (not the mail's message id)."""
     trace_header: str | None = None
+    group: str | None = None
 
 
 class JobQueue(Protocol):

@@ -5,7 +5,8 @@
 2. What was received `max_receive_count` times goes to the dead-letter queue instead of to the next receiver.
 3. A receipt is good only while it is the job's newest and the job is in flight: with any other one `delete`
    does nothing and `hide` fails. (SQS may be kinder, but promises no more.)
-4. A body of more than 1 MiB, a delay beyond 15 minutes, or hiding for more than 12 hours is refused.
+4. A body of more than 1 MiB, a delay beyond 15 minutes, hiding for more than 12 hours, or a group with a
+   space, a control or more than 128 characters is refused.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from random import Random
 
 from empath.domain.errors import QueueTrouble
 from empath.ports.clock import Clock
-from empath.ports.queue import MAX_DELAY, OutgoingJob, QueueName, ReceivedJob
+from empath.ports.queue import MAX_DELAY, MAX_GROUP, OutgoingJob, QueueName, ReceivedJob
 
 MAX_BODY = 1_048_576
 MAX_VISIBILITY = 43_200
@@ -31,6 +32,7 @@ class _Entry:
     message_id: str
     trace_header: str | None
     visible_at: datetime
+    group: str | None = None
     receive_count: int = 0
     receipt: str | None = None
 
@@ -44,6 +46,7 @@ class QueuedJob:
     visible_at: datetime
     """When it can be received (in the past: now)."""
     receive_count: int
+    group: str | None = None
 
 
 class MemoryJobQueue:
@@ -79,7 +82,11 @@ class MemoryJobQueue:
     async def send(self, queue: QueueName, jobs: Sequence[OutgoingJob]) -> None:
         refused = 0
         for job in jobs:
-            if not 0 <= job.delay <= MAX_DELAY or not 0 < len(job.body.encode()) <= MAX_BODY:
+            if (
+                not 0 <= job.delay <= MAX_DELAY
+                or not 0 < len(job.body.encode()) <= MAX_BODY
+                or _is_bad(job.group)
+            ):
                 refused += 1
                 continue
             entry = _Entry(
@@ -87,6 +94,7 @@ class MemoryJobQueue:
                 message_id=f"job-{next(self._numbers)}",
                 trace_header=job.trace_header,
                 visible_at=self._clock.now() + timedelta(seconds=job.delay),
+                group=job.group,
             )
             self._live[queue][entry.message_id] = entry
         if refused:
@@ -154,7 +162,12 @@ class MemoryJobQueue:
             entry.visible_at = now + visibility
             received.append(
                 ReceivedJob(
-                    entry.body, entry.receipt, entry.receive_count, entry.message_id, entry.trace_header
+                    entry.body,
+                    entry.receipt,
+                    entry.receive_count,
+                    entry.message_id,
+                    entry.trace_header,
+                    entry.group,
                 )
             )
         return received
@@ -171,5 +184,11 @@ class MemoryJobQueue:
             del held[entry.message_id]
 
 
+def _is_bad(group: str | None) -> bool:
+    if group is None:
+        return False
+    return not 1 <= len(group) <= MAX_GROUP or any(not "!" <= character <= "~" for character in group)
+
+
 def _snapshot(held: dict[str, _Entry]) -> list[QueuedJob]:
-    return [QueuedJob(e.body, e.message_id, e.visible_at, e.receive_count) for e in held.values()]
+    return [QueuedJob(e.body, e.message_id, e.visible_at, e.receive_count, e.group) for e in held.values()]

@@ -78,7 +78,7 @@ async def work_on(stages: QueueStages, name: QueueName, job: ReceivedJob, invoca
     match name:
         case QueueName.ACCEPTED:
             await stages.resolution.resolve(decode(AcceptedJob, job.body))
-        case QueueName.DELIVERY | QueueName.RETRY:
+        case _ if name.is_for_deliveries:
             return await stages.delivery.deliver(
                 decode(DeliveryJob, job.body), queue=name, received=job, invocation=invocation
             )

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from empath.testing.simulation.draws import Draws
 from empath.testing.simulation.loop import DAY, HOUR, MINUTE, SECOND
 
-FORMAT = 2
+FORMAT = 3
 """Raised whenever the same seed begins to mean another history."""
 
 MAX_SEED = 2**63 - 1

@@ -28,7 +28,7 @@ class JobKey:
     """What a job is about, as far as waking somebody goes."""
 
     kind: str
-    """`accepted`, `delivery` (on `delivery` or `retry`), `dsn`, or `garbage`."""
+    """`accepted`, `delivery` (on any queue that is for deliveries), `dsn`, or `garbage`."""
     message_id: str = ""
     delivery: str = ""
     detail: str = ""
@@ -40,7 +40,7 @@ def key_of(queue: QueueName, body: str) -> JobKey:
     if body in GARBAGE:
         return JobKey("garbage")
     fields = json.loads(body)
-    kind = QueueName.DELIVERY if queue is QueueName.RETRY else queue
+    kind = QueueName.DELIVERY if queue.is_for_deliveries else queue
     detail = str(fields.get("attempt" if kind is QueueName.DELIVERY else "event", ""))
     return JobKey(kind.value, fields["message_id"], fields.get("delivery", ""), detail)
 

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 FUNCTIONS = {
     QueueName.ACCEPTED: "resolve",
     QueueName.DELIVERY: "deliver",
+    QueueName.DELIVERY_HIGH: "deliver",
+    QueueName.DELIVERY_BULK: "deliver",
     QueueName.RETRY: "deliver",
     QueueName.DSN: "dsn",
 }

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import CoroutineType, SimpleNamespace
 
 from empath.domain.address import parse_mailbox
-from empath.domain.envelope import Envelope, Recipient, Source
+from empath.domain.envelope import Envelope, Priority, Recipient, Source
 from empath.domain.errors import Trouble
 from empath.domain.records import DeliveryRecord
 from empath.pipeline.accept import Acceptance, Additions
@@ -43,6 +43,8 @@ from empath.testing.simulation.reporting import Asked, Reporting
 from empath.testing.simulation.workers import FUNCTIONS, Workers
 
 HOSTNAME = "relay.test"
+PRIORITIES: tuple[Priority, ...] = ("normal", "high", "normal", "bulk")
+"""Of the messages of a run, in turns."""
 SESSION = 600
 MAX_TRIES = 20
 MAX_STEPS = 3_000_000
@@ -214,7 +216,9 @@ class World:
                 ),
                 source=Source(client="127.0.0.1", helo="client.test"),
                 content=chunks(),
-                additions=lambda: Additions(prepend=message.prepend),
+                additions=lambda: Additions(
+                    prepend=message.prepend, priority=PRIORITIES[message.number % len(PRIORITIES)]
+                ),
             )
         except Trouble as trouble:
             self.history.note(self.loop.now, process.name, f"{label}: the client hears {trouble.reply}")
