@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from empath.domain.errors import InvalidPolicy
 from empath.domain.gate_policy import MAX_CONNECTIONS, CircuitPolicy, Rate
 from empath.domain.network import AddressOrder
 from empath.domain.report_policy import TenantPolicy
 from empath.domain.retry import RetryPolicy
+from empath.domain.route import MxRoute, RouteSettings, SmarthostRoute
 
 M = TypeVar("M", bound=BaseModel)
 
+OnAmbiguous = Literal["retry", "hold", "fail"]
 TlsMode = Literal["opportunistic", "required", "disabled"]
 
 
@@ -44,18 +46,31 @@ class DomainPolicy(BaseModel):
     """At a time to a site, over all workers; None: as many as there are workers."""
 
     circuit: CircuitPolicy = CircuitPolicy()
+    route: RouteSettings = MxRoute()
+    on_ambiguous: OnAmbiguous = "retry"
+    """What becomes of mail that a next hop may have taken although nobody said so."""
+
+    @model_validator(mode="after")
+    def _no_password_in_plain(self) -> Self:
+        if isinstance(self.route, SmarthostRoute) and self.route.secret and self.tls == "disabled":
+            raise ValueError("route.secret is said in TLS only, and tls is disabled")
+        return self
 
 
 def merge_policy(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any]:
-    """`override` over `base`, field by field, nested settings too."""
+    """`override` over `base`, field by field, nested settings too, unless they are of another `kind`."""
     merged = dict(base)
     for name, value in override.items():
         current = merged.get(name)
-        if isinstance(current, Mapping) and isinstance(value, Mapping):
+        if isinstance(current, Mapping) and isinstance(value, Mapping) and _are_alike(current, value):
             merged[name] = merge_policy(current, value)
         else:
             merged[name] = value
     return merged
+
+
+def _are_alike(current: Mapping[str, Any], value: Mapping[str, Any]) -> bool:
+    return "kind" not in value or bool(value["kind"] == current.get("kind"))
 
 
 def read_policy(settings: Mapping[str, Any]) -> DomainPolicy:

@@ -7,13 +7,14 @@ errors of `empath.domain.errors`, never those of a client library.
 
 from empath.ports.clock import Clock, IdSource
 from empath.ports.control import Control
-from empath.ports.dialer import Channel, Dialer, Endpoint, Transaction, TransactionResult
+from empath.ports.dialer import Channel, Credentials, Dialer, Endpoint, Transaction, TransactionResult
 from empath.ports.dns_cache import DnsAnswer, DnsCache, DnsOrders, DnsOverride
 from empath.ports.ledger import Claimed, ClaimResult, LeaseHeld, Ledger, Listed, Missing, Stale
 from empath.ports.metrics import Metrics
 from empath.ports.queue import JobQueue, OutgoingJob, QueueName, ReceivedJob
 from empath.ports.quotas import Quotas
 from empath.ports.resolver import MailExchanger, MailExchangers, Resolver
+from empath.ports.route import Handover, NextHop, Route, Routes
 from empath.ports.secrets import Secrets
 from empath.ports.spool import Spool
 from empath.ports.users import Users
@@ -24,12 +25,14 @@ __all__ = [
     "ClaimResult",
     "Clock",
     "Control",
+    "Credentials",
     "Dialer",
     "DnsAnswer",
     "DnsCache",
     "DnsOrders",
     "DnsOverride",
     "Endpoint",
+    "Handover",
     "IdSource",
     "JobQueue",
     "LeaseHeld",
@@ -39,11 +42,14 @@ __all__ = [
     "MailExchangers",
     "Metrics",
     "Missing",
+    "NextHop",
     "OutgoingJob",
     "QueueName",
     "Quotas",
     "ReceivedJob",
     "Resolver",
+    "Route",
+    "Routes",
     "Secrets",
     "Spool",
     "Stale",

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from empath.domain.network import IPAddress, IPNetwork
 from empath.domain.outcome import RecipientOutcome
 from empath.domain.policy import TlsMode
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """Who we are to a next hop that wants to know (RFC 4954)."""
+
+    username: str
+    password: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +28,11 @@ class Endpoint:
     port: int
     tls: TlsMode = "opportunistic"
     allow_addresses: tuple[IPNetwork, ...] = ()
+    protocol: Literal["smtp", "lmtp"] = "smtp"
+    implicit_tls: bool = False
+    """TLS from the first octet on (RFC 8314 §3.3), whatever `tls` says about STARTTLS."""
+    credentials: Credentials | None = None
+    """Said in TLS only."""
 
     def __str__(self) -> str:
         return f"{self.host}[{self.address}]:{self.port}"
@@ -43,6 +56,11 @@ class Transaction:
     """By recipient (RFC 3461 §4.2)."""
     envid: str | None = None
     ret: Literal["FULL", "HDRS"] | None = None
+    name: str = ""
+    """The same for every attempt at a delivery, and for no other one."""
+    before_commit: Callable[[], Awaitable[None]] | None = None
+    """Awaited before the octets that may make the next hop take the message, maybe more than once; what it
+    raises ends the session, and the message was not sent."""
 
 
 @dataclass(frozen=True, slots=True)
