@@ -15,6 +15,12 @@ class FunctionConfig(Environment):
     spool_bucket: str | None = variable("EMPATH_SPOOL_BUCKET", None, "the name of the spool's bucket")
     accepted_queue_url: Url | None = variable("EMPATH_ACCEPTED_QUEUE_URL", None, "the URL of an SQS queue")
     delivery_queue_url: Url | None = variable("EMPATH_DELIVERY_QUEUE_URL", None, "the URL of an SQS queue")
+    delivery_high_queue_url: Url | None = variable(
+        "EMPATH_DELIVERY_HIGH_QUEUE_URL", None, "the URL of an SQS queue"
+    )
+    delivery_bulk_queue_url: Url | None = variable(
+        "EMPATH_DELIVERY_BULK_QUEUE_URL", None, "the URL of an SQS queue"
+    )
     retry_queue_url: Url | None = variable("EMPATH_RETRY_QUEUE_URL", None, "the URL of an SQS queue")
     dsn_queue_url: Url | None = variable("EMPATH_DSN_QUEUE_URL", None, "the URL of an SQS queue")
     dead_letter_queue_urls: QueueUrls = variable(
@@ -49,6 +55,8 @@ class FunctionConfig(Environment):
         urls = {
             QueueName.ACCEPTED: self.accepted_queue_url,
             QueueName.DELIVERY: self.delivery_queue_url,
+            QueueName.DELIVERY_HIGH: self.delivery_high_queue_url,
+            QueueName.DELIVERY_BULK: self.delivery_bulk_queue_url,
             QueueName.RETRY: self.retry_queue_url,
             QueueName.DSN: self.dsn_queue_url,
         }
