@@ -31,12 +31,6 @@ class FunctionConfig(Environment):
     deliveries_table: str | None = variable("EMPATH_DELIVERIES_TABLE", None, "the name of the ledger's table")
     control_table: str | None = variable("EMPATH_CONTROL_TABLE", None, "the name of the control table")
     hostname: HostName | None = variable("EMPATH_HOSTNAME", None, "the relay's own host name")
-    delivery_high_queue_url: Url | None = variable(
-        "EMPATH_DELIVERY_HIGH_QUEUE_URL", None, "the URL of an SQS queue"
-    )
-    delivery_bulk_queue_url: Url | None = variable(
-        "EMPATH_DELIVERY_BULK_QUEUE_URL", None, "the URL of an SQS queue"
-    )
     nameservers: Nameservers = variable(
         "EMPATH_NAMESERVERS", (), "IP addresses of name servers, each with :port if not 53, comma between"
     )
@@ -61,5 +55,3 @@ class FunctionConfig(Environment):
             QueueName.DSN: self.dsn_queue_url,
         }
         return {queue: url for queue, url in urls.items() if url is not None}
-            QueueName.DELIVERY_HIGH: self.delivery_high_queue_url,
-            QueueName.DELIVERY_BULK: self.delivery_bulk_queue_url,
