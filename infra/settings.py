@@ -10,6 +10,7 @@ So function timeout + LEASE_GRACE_S < visibility timeout, with room for a cold s
 """
 
 import difflib
+import ipaddress
 import platform
 from collections.abc import Mapping
 from typing import Any, Literal, Self
@@ -46,6 +47,9 @@ class Settings(IngressSettings):
 
     hostname: str = Field("relay.example.com", pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$")
     nameservers: str = ""
+    dns_cache: Literal["shared", "memory"] = "shared"
+    # Where mail for this relay comes in, besides its host name: a next hop there would be the relay itself.
+    own_addresses: str = ""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_retention_days: Literal[1, 3, 5, 7, 14, 30, 60, 90, 180, 365, 731] = 30
     tracing: Literal["on", "off"] = "off"
@@ -86,6 +90,18 @@ class Settings(IngressSettings):
             except ValueError:
                 raise ValueError(
                     f"expected IP addresses or address:port, comma-separated, not {server!r}"
+                ) from None
+        return value.replace(" ", "")
+
+    @field_validator("own_addresses")
+    @classmethod
+    def _own_addresses(cls, value: str) -> str:
+        for network in filter(None, (part.strip() for part in value.split(","))):
+            try:
+                ipaddress.ip_network(network)
+            except ValueError:
+                raise ValueError(
+                    f"expected IP addresses or networks, comma-separated, not {network!r}"
                 ) from None
         return value.replace(" ", "")
 

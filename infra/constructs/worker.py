@@ -59,9 +59,15 @@ class Worker(Construct):
             environment={**environment, "EMPATH_FUNCTION": name},
         )
 
-    def may(self, actions: Sequence[str], *resources: str) -> None:
-        """Allow exactly these actions on exactly these resources."""
-        self.role.add_to_policy(iam.PolicyStatement(actions=list(actions), resources=list(resources)))
+    def may(self, actions: Sequence[str], *resources: str, keys: str | None = None) -> None:
+        """Allow exactly these actions on exactly these resources; with `keys` on items with such keys."""
+        self.role.add_to_policy(
+            iam.PolicyStatement(
+                actions=list(actions),
+                resources=list(resources),
+                conditions={"ForAllValues:StringLike": {"dynamodb:LeadingKeys": [keys]}} if keys else None,
+            )
+        )
 
     def consumes(self, queue: sqs.IQueue, *, concurrency: int) -> None:
         """Read jobs from a queue in batches; jobs that the function reports as failed come back alone."""

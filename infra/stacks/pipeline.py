@@ -19,6 +19,7 @@ FIRST_ATTEMPTS = (QueueName.DELIVERY_HIGH, QueueName.DELIVERY, QueueName.DELIVER
 READ = ["dynamodb:GetItem"]
 UPDATE = [*READ, "dynamodb:UpdateItem"]
 CREATE = [*READ, "dynamodb:PutItem"]
+PUT = ["dynamodb:PutItem"]
 # Slots and circuits are updated, connections taken, looked at many at a time, and given back.
 GATES = [*UPDATE, "dynamodb:BatchGetItem", "dynamodb:DeleteItem"]
 FETCH = ["s3:GetObject"]
@@ -54,6 +55,7 @@ class Pipeline(cdk.Stack):
         worker.consumes(self._queues.live[QueueName.ACCEPTED], concurrency=self._settings.resolve_concurrency)
         worker.may(CREATE, self._deliveries)
         worker.may(READ, self._control)
+        self._share_dns(worker)
         worker.may(DELETE, self._messages)
         worker.may(SEND, *self._queue_arns(*FIRST_ATTEMPTS, QueueName.DSN))
         worker.may(REHIDE, *self._queue_arns(QueueName.ACCEPTED))
@@ -70,6 +72,7 @@ class Pipeline(cdk.Stack):
             worker.consumes(self._queues.live[name], concurrency=batches)
         worker.may(UPDATE, self._deliveries)
         worker.may(GATES, self._control)
+        self._share_dns(worker)
         worker.may(FETCH, self._messages)
         worker.may(LIST, self._bucket)
         # What a gate holds back before its first attempt goes back to where it came from.
@@ -101,6 +104,10 @@ class Pipeline(cdk.Stack):
         worker.may(SEND, *self._queue_arns(QueueName.ACCEPTED))
         worker.may(REHIDE, *self._queue_arns(QueueName.DSN))
 
+    def _share_dns(self, worker: Worker) -> None:
+        if self._settings.dns_cache == "shared":
+            worker.may(PUT, self._control, keys="dns#*")
+
     def _journal(self, worker: Worker) -> None:
         worker.follows(
             self._storage.ledger.deliveries,
@@ -119,6 +126,8 @@ class Pipeline(cdk.Stack):
             "EMPATH_CONTROL_TABLE": self._storage.ledger.control.table_name,
             "EMPATH_HOSTNAME": self._settings.hostname,
             "EMPATH_NAMESERVERS": self._settings.nameservers,
+            "EMPATH_DNS_CACHE": self._settings.dns_cache,
+            "EMPATH_OWN_ADDRESSES": self._settings.own_addresses,
             "EMPATH_TRACING": self._settings.tracing,
             "EMPATH_LOG_LEVEL": self._settings.log_level,
             "POWERTOOLS_SERVICE_NAME": "empath",

@@ -17,7 +17,7 @@ ALLOWED = {
         "sqs": {"ChangeMessageVisibility", "SendMessage"},
     },
     "deliver": {
-        "dynamodb": {"BatchGetItem", "DeleteItem", "GetItem", "UpdateItem"},
+        "dynamodb": {"BatchGetItem", "DeleteItem", "GetItem", "PutItem", "UpdateItem"},
         "s3": {"GetObject", "ListBucket"},
         "sqs": {"ChangeMessageVisibility", "SendMessage"},
     },
@@ -50,11 +50,13 @@ ENVIRONMENT = {
     "EMPATH_DELIVERY_BULK_QUEUE_URL",
     "EMPATH_DELIVERY_HIGH_QUEUE_URL",
     "EMPATH_DELIVERY_QUEUE_URL",
+    "EMPATH_DNS_CACHE",
     "EMPATH_DSN_QUEUE_URL",
     "EMPATH_FUNCTION",
     "EMPATH_HOSTNAME",
     "EMPATH_LOG_LEVEL",
     "EMPATH_NAMESERVERS",
+    "EMPATH_OWN_ADDRESSES",
     "EMPATH_RETRY_QUEUE_URL",
     "EMPATH_SPOOL_BUCKET",
     "EMPATH_TRACING",
@@ -89,6 +91,17 @@ def test_wildcards_are_named_and_few(aws: Synthesised) -> None:
                 elif "*" in json.dumps(resource):
                     # Any object of the spool; object names are random.
                     assert all(action.startswith("s3:") for action in _list(statement["Action"]))
+
+
+@pytest.mark.parametrize("name", ["resolve", "deliver"])
+def test_dns_answers_are_all_that_a_lookup_puts_into_control(aws: Synthesised, name: str) -> None:
+    puts = [
+        statement
+        for statement in _statements(aws, name)
+        if "PutItem" in str(statement["Action"]) and "Control" in json.dumps(statement["Resource"])
+    ]
+    keys = {"ForAllValues:StringLike": {"dynamodb:LeadingKeys": ["dns#*"]}}
+    assert [statement.get("Condition") for statement in puts] == [keys]
 
 
 def test_tracing_adds_only_the_right_to_send_traces(aws: Synthesised, traced: Synthesised) -> None:

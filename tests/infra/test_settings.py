@@ -58,6 +58,8 @@ def test_a_killed_workers_jobs_are_back_within_a_minute_on_the_local_stack() -> 
         ({"hostname": "-"}, "setting 'hostname'"),
         ({"nameservers": "127.0.0.1:dns"}, "setting 'nameservers'.*address:port"),
         ({"nameservers": "ns1.example.com"}, "setting 'nameservers'.*IP addresses"),
+        ({"own_addresses": "192.0.2.1, mx"}, "setting 'own_addresses'.*IP addresses or networks.*'mx'"),
+        ({"dns_cache": "off"}, "setting 'dns_cache'"),
         ({"profile": "moon"}, "setting 'profile'"),
         ({"visibility_margin": LEASE_GRACE_S}, "visibility_margin must be over 14 s"),
     ],

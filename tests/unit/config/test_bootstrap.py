@@ -171,7 +171,7 @@ async def test_a_certificate_that_cannot_be_used_is_named_with_its_settings() ->
     [
         ((), {"aiobotocore", "botocore.session", "dns", "aiosmtplib", "aws_xray_sdk", "boto3"}),
         (("ledger", "spool", "queue"), {"dns", "aiosmtplib", "aws_xray_sdk", "boto3"}),
-        (("resolver",), {"aiobotocore", "aiosmtplib"}),
+        (("resolver",), {"dns", "aiosmtplib"}),
     ],
 )
 def test_only_what_is_used_is_imported(ports: tuple[str, ...], strangers: set[str]) -> None:
@@ -181,6 +181,19 @@ def test_only_what_is_used_is_imported(ports: tuple[str, ...], strangers: set[st
         f"[getattr(runtime.ports, name) for name in {ports!r}]\n"
         f"runtime.close()\n"
         f"print(*sorted({strangers!r} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == ""
+
+
+def test_dns_is_asked_by_a_process_without_a_control_table_and_without_aws() -> None:
+    program = (
+        "import asyncio, sys; from empath.bootstrap import Ports\n"
+        "from empath.config.functions import FunctionConfig; from empath.observe.metrics import EmfMetrics\n"
+        "config = FunctionConfig.from_environment({'EMPATH_NAMESERVERS': '127.0.0.1:1'})\n"
+        "ports = Ports(config, metrics=EmfMetrics('x'))\n"
+        "asyncio.run(ports.open('resolver'))\n"
+        "print(*sorted({'aiobotocore', 'dns'} & sys.modules.keys()))"
     )
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == ""

@@ -10,8 +10,11 @@ import pytest
 from empath.domain.errors import PermanentRefusal, Refusal, TransientRefusal
 from empath.domain.policy import DomainPolicy
 from empath.domain.reason import Reason
+from empath.domain.reply import Reply
+from empath.pipeline.dead_hosts import DEAD_FOR, MAX_KNOWN, DeadHosts
 from empath.pipeline.routing import MAX_ADDRESSES_PER_ATTEMPT, MAX_SITE_NAME, Route, endpoints_of, find_route
-from empath.testing.clock import SequentialIds
+from empath.ports import Endpoint
+from empath.testing.clock import ManualClock, SequentialIds
 from empath.testing.memory_resolver import ZoneResolver
 from empath.testing.zones import Node, Zones
 
@@ -27,15 +30,24 @@ async def hosts(zones: Zones, destination: str = "example.test", *, seed: int = 
     return route.hosts
 
 
-async def endpoints(zones: Zones, *names: str, policy: DomainPolicy | None = None) -> list[str]:
+async def endpoints(
+    zones: Zones,
+    *names: str,
+    policy: DomainPolicy | None = None,
+    dead: DeadHosts | None = None,
+    own: str | None = None,
+) -> list[str]:
     route = Route("example.test", names)
-    found = endpoints_of(route, policy or DomainPolicy(), ZoneResolver(zones))
+    own_addresses = [ipaddress.ip_network(own)] if own else []
+    found = endpoints_of(
+        route, policy or DomainPolicy(), ZoneResolver(zones), dead=dead, own_addresses=own_addresses
+    )
     return [f"{endpoint.host} {endpoint.address}" async for endpoint in found]
 
 
-async def refusal_of(zones: Zones, *names: str) -> Refusal:
+async def refusal_of(zones: Zones, *names: str, own: str | None = None) -> Refusal:
     with pytest.raises(Refusal) as raised:
-        await endpoints(zones, *names)
+        await endpoints(zones, *names, own=own)
     return raised.value
 
 
@@ -154,3 +166,88 @@ async def test_a_host_whose_dns_is_in_trouble_keeps_hope_alive() -> None:
     refusal = await refusal_of(zones, "b.test", "a.test")
     assert isinstance(refusal, TransientRefusal)
     assert refusal.reason is Reason.DNS_TROUBLE
+
+
+async def test_a_route_says_what_dnssec_proved_and_whether_an_operator_made_it() -> None:
+    zones = {"example.test": Node(mx=[(5, "a.test")], secure=True)}
+    route = await find_route(
+        "example.test", resolver=ZoneResolver(zones), ids=SequentialIds(), own_name=OWN_NAME
+    )
+    assert (route.authenticated, route.overridden) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("order", "expected"),
+    [
+        ("ipv4_first", [PUBLIC, OTHER, "2606::1", "2606::2"]),
+        ("ipv6_first", ["2606::1", "2606::2", PUBLIC, OTHER]),
+        ("ipv4_only", [PUBLIC, OTHER]),
+        ("ipv6_only", ["2606::1", "2606::2"]),
+    ],
+)
+async def test_policy_says_which_addresses_come_first_or_at_all(order: str, expected: list[str]) -> None:
+    zones = {"a.test": Node(a=[PUBLIC, OTHER], aaaa=["2606::1", "2606::2"])}
+    policy = DomainPolicy.model_validate({"addresses": order})
+    assert await endpoints(zones, "a.test", policy=policy) == [f"a.test {address}" for address in expected]
+
+
+TWO: Zones = {"a.test": Node(a=[PUBLIC]), "b.test": Node(a=[OTHER])}
+
+
+def dead_in(clock: ManualClock, address: str, reason: Reason = Reason.TIMEOUT) -> DeadHosts:
+    dead = DeadHosts(clock)
+    endpoint = Endpoint("any.test", ipaddress.ip_address(address), 25)
+    dead.note(endpoint, TransientRefusal(Reply.of(451, "4.4.1", "no"), reason))
+    return dead
+
+
+async def test_a_host_that_did_not_answer_is_tried_last_and_never_dropped() -> None:
+    clock = ManualClock()
+    dead = dead_in(clock, PUBLIC)
+    assert await endpoints(TWO, "a.test", "b.test", dead=dead) == [f"b.test {OTHER}", f"a.test {PUBLIC}"]
+    assert await endpoints(TWO, "a.test", dead=dead) == [f"a.test {PUBLIC}"]
+    clock.advance(DEAD_FOR.total_seconds())
+    assert await endpoints(TWO, "a.test", "b.test", dead=dead) == [f"a.test {PUBLIC}", f"b.test {OTHER}"]
+
+
+async def test_a_host_that_answers_again_is_in_its_place_again() -> None:
+    dead = dead_in(ManualClock(), PUBLIC)
+    dead.forget(Endpoint("a.test", ipaddress.ip_address(PUBLIC), 25))
+    assert (await endpoints(TWO, "a.test", "b.test", dead=dead))[0] == f"a.test {PUBLIC}"
+
+
+@pytest.mark.parametrize("reason", [Reason.NEXT_HOP_REPLY, Reason.TLS_FAILED])
+async def test_a_host_that_refuses_in_words_is_not_dead(reason: Reason) -> None:
+    dead = dead_in(ManualClock(), PUBLIC, reason)
+    assert (await endpoints(TWO, "a.test", "b.test", dead=dead))[0] == f"a.test {PUBLIC}"
+
+
+async def test_another_port_of_a_dead_host_is_not_dead() -> None:
+    dead = dead_in(ManualClock(), PUBLIC)
+    policy = DomainPolicy(port=2525)
+    assert (await endpoints(TWO, "a.test", "b.test", dead=dead, policy=policy))[0] == f"a.test {PUBLIC}"
+
+
+async def test_dead_hosts_count_among_the_addresses_of_an_attempt() -> None:
+    addresses = [f"93.184.216.{last}" for last in range(1, 20)]
+    zones = {"a.test": Node(a=addresses)}
+    tried = await endpoints(zones, "a.test", dead=dead_in(ManualClock(), addresses[0]))
+    assert tried == [f"a.test {address}" for address in addresses[1 : MAX_ADDRESSES_PER_ATTEMPT + 1]]
+
+
+def test_only_so_many_dead_hosts_are_remembered() -> None:
+    clock = ManualClock()
+    dead = DeadHosts(clock)
+    first = int(ipaddress.ip_address(PUBLIC))
+    known = [Endpoint("a.test", ipaddress.ip_address(first + number), 25) for number in range(MAX_KNOWN + 5)]
+    for endpoint in known:
+        dead.note(endpoint, TransientRefusal(Reply.of(451, "4.4.1", "no"), Reason.CONNECTION_FAILED))
+    assert sum(endpoint in dead for endpoint in known) == MAX_KNOWN
+    assert known[-1] in dead
+
+
+async def test_a_host_at_one_of_our_own_addresses_ends_the_list() -> None:
+    zones = {**TWO, "c.test": Node(a=["93.184.216.40"])}
+    assert await endpoints(zones, "a.test", "b.test", "c.test", own=f"{OTHER}/32") == [f"a.test {PUBLIC}"]
+    refusal = await refusal_of(zones, "b.test", "c.test", own=f"{OTHER}/32")
+    assert (str(refusal.reply.status), refusal.reason) == ("5.4.6", Reason.LOOP)

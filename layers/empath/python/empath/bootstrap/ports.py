@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from empath.config.environment import ConfigError
 from empath.config.functions import FunctionConfig
+from empath.domain.network import IPNetwork
+from empath.pipeline.dead_hosts import DeadHosts
 from empath.system import SystemClock, UlidSource
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
         Clock,
         Control,
         Dialer,
+        DnsCache,
         IdSource,
         JobQueue,
         Ledger,
@@ -52,6 +55,7 @@ class Ports:
         self.metrics = metrics
         self.clock: Clock = clock or SystemClock()
         self.ids: IdSource = UlidSource()
+        self.dead_hosts = DeadHosts(self.clock)
         self._loop = loop
         self._session: AwsSession | None = None
         self._made: dict[str, Any] = {}
@@ -59,6 +63,10 @@ class Ports:
     @property
     def hostname(self) -> str:
         return self.config.need("hostname")
+
+    @property
+    def own_addresses(self) -> tuple[IPNetwork, ...]:
+        return self.config.own_addresses
 
     @property
     def spool(self) -> Spool:
@@ -165,29 +173,8 @@ class Ports:
 
                 table = config.need("deliveries_table")
                 return DynamoLedger(await self._aws().dynamodb(), table)
-            case "control":
-                from empath.aws.control import DynamoControl
-
-                table = config.need("control_table")
-                client = await self._aws().dynamodb()
-                return DynamoControl(client, table, clock=self.clock, metrics=self.metrics)
-            case "users":
-                from empath.aws.users import DynamoUsers
-
-                table = config.need("control_table")
-                client = await self._aws().dynamodb()
-                return DynamoUsers(client, table, clock=self.clock, metrics=self.metrics)
-            case "quotas":
-                from empath.aws.quotas import DynamoQuotas
-
-                return DynamoQuotas(await self._aws().dynamodb(), config.need("control_table"))
-            case "gatekeeper":
-                from empath.aws.gates import DynamoGates
-                from empath.pipeline.gates import Gatekeeper
-
-                table = config.need("control_table")
-                gates = DynamoGates(await self._aws().dynamodb(), table, clock=self.clock)
-                return Gatekeeper(gates, self.clock, self.ids, self.metrics)
+            case "control" | "users" | "quotas" | "gatekeeper" | "dns_cache":
+                return await self._make_of_control(name, config.need("control_table"))
             case "secrets":
                 from empath.aws.secrets import SecretsManagerSecrets
 
@@ -195,12 +182,42 @@ class Ports:
             case "resolver":
                 from empath.net.resolver import DnsResolver
 
-                return DnsResolver(config.nameservers)
+                sharing: Literal["both", "none"] = "both" if config.dns_cache == "shared" else "none"
+                cache: DnsCache | None = None
+                if config.control_table is not None:
+                    await self.open("dns_cache")
+                    cache = self._made["dns_cache"]
+                return DnsResolver(config.nameservers, cache=cache, sharing=sharing, now=self.clock.now)
             case "dialer":
                 from empath.net.dialer import SmtpDialer
 
                 return SmtpDialer(config.need("hostname"))
         raise ValueError(f"no port is called {name!r}")
+
+    async def _make_of_control(self, name: str, table: str) -> Any:
+        client = await self._aws().dynamodb()
+        match name:
+            case "control":
+                from empath.aws.control import DynamoControl
+
+                return DynamoControl(client, table, clock=self.clock, metrics=self.metrics)
+            case "users":
+                from empath.aws.users import DynamoUsers
+
+                return DynamoUsers(client, table, clock=self.clock, metrics=self.metrics)
+            case "quotas":
+                from empath.aws.quotas import DynamoQuotas
+
+                return DynamoQuotas(client, table)
+            case "gatekeeper":
+                from empath.aws.gates import DynamoGates
+                from empath.pipeline.gates import Gatekeeper
+
+                gates = DynamoGates(client, table, clock=self.clock)
+                return Gatekeeper(gates, self.clock, self.ids, self.metrics)
+        from empath.aws.dns_cache import DynamoDnsCache
+
+        return DynamoDnsCache(client, table, clock=self.clock, metrics=self.metrics)
 
     def _aws(self) -> AwsSession:
         if self._session is None:

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from empath.config.environment import ConfigError, Environment, Nameservers, QueueUrls, Url, variable
+from typing import Literal
+
+from empath.config.environment import (
+    ConfigError,
+    Environment,
+    Nameservers,
+    Networks,
+    QueueUrls,
+    Url,
+    variable,
+)
 from empath.domain.address import HostName
 from empath.ports.queue import QueueName
 
@@ -33,6 +43,10 @@ class FunctionConfig(Environment):
     hostname: HostName | None = variable("EMPATH_HOSTNAME", None, "the relay's own host name")
     nameservers: Nameservers = variable(
         "EMPATH_NAMESERVERS", (), "IP addresses of name servers, each with :port if not 53, comma between"
+    )
+    dns_cache: Literal["shared", "memory"] = variable("EMPATH_DNS_CACHE", "shared", "shared or memory")
+    own_addresses: Networks = variable(
+        "EMPATH_OWN_ADDRESSES", (), "IP networks that mail for this relay comes in at, comma between"
     )
 
     def need(self, name: str) -> str:

@@ -29,12 +29,14 @@ from empath.domain.errors import (
     TransientRefusal,
 )
 from empath.domain.gate import HeldBack
+from empath.domain.network import IPNetwork
 from empath.domain.outcome import Deferred, Failed, outcome_of_refusal
 from empath.domain.policy import DomainPolicy
 from empath.domain.reason import Reason
 from empath.domain.records import DeliveryRecord, MessageRecord
 from empath.domain.reply import Reply
 from empath.pipeline.conclude import AttemptResult, Conclusion, conclude, waiting_recipients
+from empath.pipeline.dead_hosts import DeadHosts
 from empath.pipeline.followups import FollowUps
 from empath.pipeline.gates import Gatekeeper, Pass
 from empath.pipeline.jobs import DeliveryJob
@@ -123,6 +125,10 @@ class Delivery(Stage):
     ids: IdSource
     metrics: Metrics
     hostname: str
+    own_addresses: tuple[IPNetwork, ...] = ()
+    """Where mail comes in here: a host with one of these is ourselves."""
+    dead_hosts: DeadHosts | None = None
+    """What did not answer this process a short while ago."""
 
     async def deliver(
         self, job: DeliveryJob, *, queue: QueueName, received: ReceivedJob, invocation: Invocation
@@ -245,7 +251,14 @@ class Delivery(Stage):
             if isinstance(work.route, Refusal):
                 raise work.route
             refusal: Refusal | None = None
-            async for endpoint in endpoints_of(work.route, work.policy, self.resolver):
+            endpoints = endpoints_of(
+                work.route,
+                work.policy,
+                self.resolver,
+                dead=self.dead_hosts,
+                own_addresses=self.own_addresses,
+            )
+            async for endpoint in endpoints:
                 deadline = work.invocation.for_attempts
                 if deadline <= 0:
                     break
@@ -254,7 +267,11 @@ class Delivery(Stage):
                 except Refusal as met:
                     # RFC 5321 §5.1: the next host may answer. Temporary words weigh more than final ones.
                     refusal = _kinder(refusal, met)
+                    if self.dead_hosts is not None:
+                        self.dead_hosts.note(endpoint, met)
                     continue
+                if self.dead_hosts is not None:
+                    self.dead_hosts.forget(endpoint)
                 return await self._transact(channel, endpoint, work.message, record, recipients)
             raise refusal or TransientRefusal(
                 Reply.of(451, "4.4.1", "No time was left to connect to the next hop"), Reason.TIMEOUT

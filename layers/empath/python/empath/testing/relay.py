@@ -25,6 +25,7 @@ from empath.domain.errors import ControlTrouble, EmpathError, LedgerTrouble, Que
 from empath.domain.records import DeliveryRecord
 from empath.pipeline.accept import NOTHING, Acceptance, Additions
 from empath.pipeline.batch import work_through
+from empath.pipeline.dead_hosts import DeadHosts
 from empath.pipeline.dead_letters import DeadLetters
 from empath.pipeline.deliver import Delivery, Invocation
 from empath.pipeline.dsn import Reporting
@@ -121,6 +122,7 @@ class MemoryRelay:
             ids=self.ids,
             metrics=self.metrics,
             hostname=HOSTNAME,
+            dead_hosts=DeadHosts(self.clock),
         )
         self._queue_port = ports.queue
         self.acceptance = Acceptance.over(ports)
