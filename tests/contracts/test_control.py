@@ -12,6 +12,7 @@ from empath.aws.attributes import encode_item
 from empath.aws.control import FRESH_FOR, DynamoControl
 from empath.domain.errors import ControlTrouble, InvalidPolicy
 from empath.domain.policy import DomainPolicy
+from empath.domain.report_policy import TenantPolicy
 from empath.ports import Control
 from empath.testing.clock import ManualClock
 from empath.testing.faults import Faults
@@ -45,7 +46,11 @@ class MemoryBench:
         self.port: Control = self._control
 
     async def write(self, domain: str, settings: Any) -> None:
-        self._control.items[domain] = settings
+        tenant = domain.removeprefix("tenant:")
+        if tenant != domain:
+            self._control.tenants[tenant] = settings
+        else:
+            self._control.items[domain] = settings
 
     async def remove(self, domain: str) -> None:
         del self._control.items[domain]
@@ -160,6 +165,65 @@ async def test_a_removed_item_is_no_longer_in_force(bench: Bench) -> None:
     await bench.remove("example.com")
     bench.wait()
     assert await bench.port.policy("example.com") == DomainPolicy()
+
+
+# Tenants.
+
+
+async def test_without_items_a_tenant_has_the_defaults(bench: Bench) -> None:
+    for tenant in ("shop", None, "*"):
+        assert await bench.port.tenant_policy(tenant) == TenantPolicy()
+
+
+async def test_a_tenant_counts_over_every_tenant_field_by_field_and_has_nothing_of_a_domain(
+    bench: Bench,
+) -> None:
+    await bench.port.set_policy("*", {"port": 2525})
+    await bench.port.set_policy("shop", {"port": 26})
+    template = {"subject": "On $relay: $subject"}
+    await bench.port.set_tenant_policy("*", {"reports": {"max_per_hour": 5, "template": template}})
+    await bench.port.set_tenant_policy("shop", {"reports": {"send_to": "bounces@shop.example"}})
+    shop = (await bench.port.tenant_policy("shop")).reports
+    assert (shop.max_per_hour, str(shop.send_to), shop.template.subject) == (
+        5,
+        "bounces@shop.example",
+        "On $relay: $subject",
+    )
+    for tenant in ("bank", None):
+        others = (await bench.port.tenant_policy(tenant)).reports
+        assert (others.max_per_hour, others.send_to) == (5, None)
+
+
+async def test_tenants_know_case(bench: Bench) -> None:
+    await bench.port.set_tenant_policy("Shop", {"reports": {"enabled": False}})
+    assert not (await bench.port.tenant_policy("Shop")).reports.enabled
+    assert (await bench.port.tenant_policy("shop")).reports.enabled
+
+
+@pytest.mark.parametrize(
+    ("reports", "told"),
+    [
+        ({"template": {"body": "Dear $sender"}}, r"reports.template.body.*unknown field \$sender"),
+        ({"send_to": "x"}, "reports.send_to"),
+    ],
+)
+async def test_an_invalid_tenant_policy_is_refused_and_nothing_is_written(
+    bench: Bench, reports: Any, told: str
+) -> None:
+    await bench.port.set_tenant_policy("shop", {"reports": {"max_per_hour": 7}})
+    with pytest.raises(InvalidPolicy, match=told):
+        await bench.port.set_tenant_policy("shop", {"reports": reports})
+    bench.wait()
+    assert (await bench.port.tenant_policy("shop")).reports.max_per_hour == 7
+
+
+async def test_a_template_that_goes_wrong_leaves_the_last_good_one_in_force(bench: Bench) -> None:
+    await bench.port.set_tenant_policy("shop", {"reports": {"template": {"body": "$recipients"}}})
+    await bench.port.tenant_policy("shop")
+    await bench.write("tenant:shop", {"reports": {"template": {"body": "$recipient"}}})
+    bench.wait()
+    assert (await bench.port.tenant_policy("shop")).reports.template.body == "$recipients"
+    assert bench.metrics.counts["invalid_policy"] == 1
 
 
 # What only a cache has.

@@ -16,7 +16,7 @@ from empath.aws.ledger import DynamoLedger
 from empath.domain.delivery_state import Event, State
 from empath.domain.envelope import Source
 from empath.domain.errors import LeaseLost, LedgerTrouble
-from empath.domain.records import MAX_ATTEMPTS_KEPT, DeliveryKey, RecipientRecord
+from empath.domain.records import MAX_ATTEMPTS_KEPT, DeliveryKey, RecipientRecord, ReportState
 from empath.domain.reply import Reply
 from empath.ports import Claimed, LeaseHeld, Ledger, Missing, Stale
 from empath.testing.memory_ledger import MemoryLedger
@@ -77,6 +77,7 @@ async def test_what_was_created_is_read_back_whole(ledger: Ledger) -> None:
         "user@example.com": RecipientRecord(notify=("FAILURE", "DELAY"), orcpt="rfc822;user@example.com"),
         "never@example.com": RecipientRecord(notify=("NEVER",)),
         "empty@example.com": RecipientRecord(notify=()),
+        "told@example.com": RecipientRecord(passed_on=True, delay_reported=3),
     }
     deliveries = [new_delivery(message, recipients=recipients), new_delivery(message, "example.net")]
     assert list(await ledger.create(message, deliveries)) == deliveries
@@ -400,14 +401,16 @@ async def test_no_job_is_noted_for_a_final_or_unknown_delivery(ledger: Ledger) -
     assert await ledger.delivery(NOBODY) is None
 
 
-async def test_a_report_is_marked_once_and_only_if_it_was_owed(ledger: Ledger) -> None:
+@pytest.mark.parametrize("state", ["sent", "switched_off", "automatic", "over_limit"])
+async def test_a_report_is_marked_once_and_only_if_it_was_owed(ledger: Ledger, state: ReportState) -> None:
     delivery = await created(ledger)
     record = concluded(await claimed(ledger, delivery), Event.REFUSE)
     await ledger.record(record, owner="a", owes=["failed-1"])
     for event in ("failed-1", "failed-1", "failed-2", "x y.z#"):
-        await ledger.mark_reported(delivery.key, event)
+        await ledger.mark_reported(delivery.key, event, state)
+    await ledger.mark_reported(delivery.key, "failed-1")
     found = await stored(ledger, delivery.key)
-    assert found.reports == {"failed-1": "sent"}
+    assert found.reports == {"failed-1": state}
     assert found.is_settled
     await ledger.mark_reported(NOBODY, "failed-1")
 
