@@ -1,6 +1,7 @@
 """`queue list` and `queue view`: what the ledger says, in order, with what comes next."""
 
 from datetime import timedelta
+from typing import get_args
 
 import pytest
 
@@ -13,10 +14,10 @@ from empath.control.queue_reading import (
     read_message_id,
     read_statuses,
 )
-from empath.control.story import next_of, told_attempt
+from empath.control.story import next_of, told_attempt, told_report
 from empath.domain.delivery_state import LISTED, State
 from empath.domain.outcome import Deferred, Failed
-from empath.domain.records import Attempt, Lease
+from empath.domain.records import Attempt, Lease, ReportState
 from empath.domain.reply import Reply
 from empath.ports import QueueName
 from empath.testing.memory_dialer import ScriptedDialer
@@ -162,3 +163,8 @@ def test_what_is_no_message_id_is_named(text: str) -> None:
 
 def test_a_message_id_is_read_in_any_case() -> None:
     assert read_message_id("01arz3ndektsv4rrffq69g5fav") == "01ARZ3NDEKTSV4RRFFQ69G5FAV"
+
+
+@pytest.mark.parametrize("state", get_args(ReportState))
+def test_what_became_of_a_report_is_told(state: ReportState) -> None:
+    assert told_report(state).startswith({"owed": "owed", "sent": "sent"}.get(state, "not sent: "))

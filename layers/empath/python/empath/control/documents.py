@@ -127,6 +127,8 @@ def _recipient(address: str, recipient: RecipientRecord) -> Document:
         "reason": recipient.reason.value if recipient.reason else None,
         "next_hop": recipient.next_hop,
         "attempt": recipient.attempt,
+        "notify": None if recipient.notify is None else list(recipient.notify),
+        "passed_on": bool(recipient.passed_on),
     }
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
 from empath.domain.delivery_state import State
-from empath.domain.records import Attempt, DeliveryRecord
+from empath.domain.records import Attempt, DeliveryRecord, ReportState
 
 NextStep = Literal["attempt_running", "attempt", "release", "report", "nothing"]
 
@@ -37,6 +38,20 @@ def next_of(record: DeliveryRecord, now: datetime) -> Next:
     if record.owes_reports:
         return Next("report", None, "a report to the sender")
     return Next("nothing", None, "nothing more")
+
+
+_REPORTS: Mapping[ReportState, str] = {
+    "owed": "owed",
+    "sent": "sent",
+    "switched_off": "not sent: policy switches reports off",
+    "automatic": "not sent: a machine made the message, and nobody asked for a report",
+    "over_limit": "not sent: its recipient has had as many reports in that hour as policy allows",
+}
+
+
+def told_report(state: ReportState) -> str:
+    """What became of a report, in a few words."""
+    return _REPORTS[state]
 
 
 def told_attempt(attempt: Attempt, record: DeliveryRecord, now: datetime) -> str:
