@@ -40,6 +40,7 @@ from empath.ports import QueueName, ReceivedJob
 from empath.system import SystemClock, UlidSource
 from empath.testing.memory_dialer import ScriptedDialer
 from empath.testing.memory_resolver import ZoneResolver
+from empath.testing.memory_routes import memory_routes
 from empath.testing.metrics import CountedMetrics
 from empath.testing.relay import INTERNET
 
@@ -79,6 +80,7 @@ class Counted:
                 ],
             )
         metrics, clock, ids = CountedMetrics(), SystemClock(), UlidSource()
+        resolver = ZoneResolver(INTERNET)
         self.control = DynamoControl(dynamodb, "control", clock=clock, metrics=metrics)
         await self.control.set_policy("*", {"allow_addresses": ["127.0.0.0/8"]})
         self.ports = SimpleNamespace(
@@ -87,8 +89,10 @@ class Counted:
             ledger=DynamoLedger(dynamodb, "deliveries"),
             control=self.control,
             gatekeeper=Gatekeeper(DynamoGates(dynamodb, "control", clock=clock), clock, ids, metrics),
-            resolver=ZoneResolver(INTERNET),
-            dialer=ScriptedDialer(),
+            resolver=resolver,
+            routes=memory_routes(
+                resolver=resolver, dialer=ScriptedDialer(), clock=clock, ids=ids, hostname="relay.test"
+            ),
             clock=clock,
             ids=ids,
             metrics=metrics,

@@ -42,7 +42,7 @@ CALLS = {
     "ledger.delivery": 1,
     "ledger.settle": 4,
     "ledger.close": 1,
-    "control.policy": 9,
+    "control.policy": 13,
     "control.tenant_policy": 1,
     "quotas.take": 1,
 }

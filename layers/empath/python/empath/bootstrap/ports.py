@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         QueueName,
         Quotas,
         Resolver,
+        Routes,
         Secrets,
         Spool,
         Users,
@@ -125,6 +126,11 @@ class Ports:
         made: Dialer = self._get("dialer")
         return made
 
+    @property
+    def routes(self) -> Routes:
+        made: Routes = self._get("routes")
+        return made
+
     async def open(self, *names: str) -> None:
         """Make ports by their attributes' names; those that are there already stay."""
         for name in names:
@@ -192,6 +198,10 @@ class Ports:
                 from empath.net.dialer import SmtpDialer
 
                 return SmtpDialer(config.need("hostname"))
+            case "routes":
+                from empath.bootstrap.routes import route_table
+
+                return route_table(self)
         raise ValueError(f"no port is called {name!r}")
 
     async def _make_of_control(self, name: str, table: str) -> Any:

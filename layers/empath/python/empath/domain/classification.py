@@ -53,6 +53,9 @@ OF_REASON = {
     Reason.SLOT_RESERVED: _C.RATE,
     Reason.CONNECTIONS_IN_USE: _C.RATE,
     Reason.CIRCUIT_OPEN: _C.NETWORK,
+    Reason.ROUTE_UNUSABLE: _C.OTHER,
+    Reason.AUTH_FAILED: _C.AUTH,
+    Reason.AMBIGUOUS: _C.NETWORK,
 }
 """Reasons that say all. NEXT_HOP_REPLY, EXPIRED and ATTEMPTS_USED_UP leave it to the reply."""
 

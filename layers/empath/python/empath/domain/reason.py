@@ -28,3 +28,6 @@ class Reason(StrEnum):
     SLOT_RESERVED = "slot_reserved"
     RATE_LIMITED = "rate_limited"
     CONNECTIONS_IN_USE = "connections_in_use"
+    ROUTE_UNUSABLE = "route_unusable"
+    AUTH_FAILED = "auth_failed"
+    AMBIGUOUS = "ambiguous"

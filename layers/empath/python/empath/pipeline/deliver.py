@@ -22,44 +22,37 @@ from empath.domain.delivery_state import State
 from empath.domain.errors import (
     LeaseLost,
     LedgerTrouble,
-    PermanentRefusal,
     Refusal,
     SpoolObjectMissing,
     SpoolTrouble,
-    TransientRefusal,
 )
 from empath.domain.gate import HeldBack
-from empath.domain.network import IPNetwork
 from empath.domain.outcome import Deferred, Failed, outcome_of_refusal
 from empath.domain.policy import DomainPolicy
 from empath.domain.reason import Reason
 from empath.domain.records import DeliveryRecord, MessageRecord
 from empath.domain.reply import Reply
 from empath.pipeline.conclude import AttemptResult, Conclusion, conclude, waiting_recipients
-from empath.pipeline.dead_hosts import DeadHosts
 from empath.pipeline.followups import FollowUps
 from empath.pipeline.gates import Gatekeeper, Pass
 from empath.pipeline.jobs import DeliveryJob
 from empath.pipeline.postponement import Postponement
-from empath.pipeline.routing import Route, endpoints_of, find_route
 from empath.pipeline.stage import Stage
 from empath.ports import (
-    Channel,
     Claimed,
     ClaimResult,
     Clock,
     Control,
-    Dialer,
-    Endpoint,
     IdSource,
     JobQueue,
     LeaseHeld,
     Ledger,
     Metrics,
     Missing,
+    NextHop,
     QueueName,
     ReceivedJob,
-    Resolver,
+    Routes,
     Spool,
     Stale,
     Transaction,
@@ -108,7 +101,7 @@ class Work:
     invocation: Invocation
     message: MessageRecord
     policy: DomainPolicy
-    route: Route | Refusal
+    next_hop: NextHop | Refusal
     owner: str
 
 
@@ -119,16 +112,10 @@ class Delivery(Stage):
     ledger: Ledger
     control: Control
     gatekeeper: Gatekeeper
-    resolver: Resolver
-    dialer: Dialer
+    routes: Routes
     clock: Clock
     ids: IdSource
     metrics: Metrics
-    hostname: str
-    own_addresses: tuple[IPNetwork, ...] = ()
-    """Where mail comes in here: a host with one of these is ourselves."""
-    dead_hosts: DeadHosts | None = None
-    """What did not answer this process a short while ago."""
 
     async def deliver(
         self, job: DeliveryJob, *, queue: QueueName, received: ReceivedJob, invocation: Invocation
@@ -141,21 +128,20 @@ class Delivery(Stage):
             await self.queue.hide(queue, received.receipt, 0)
             return False
         # Read before the claim, so that trouble with any of it leaves no lease behind.
-        policy, message, route, _ = await asyncio.gather(
-            self.control.policy(job.domain),
+        (policy, next_hop), message, _ = await asyncio.gather(
+            self._policy_and_next_hop(job.domain),
             self.ledger.message(job.message_id),
-            self._route(job.domain),
             self.gatekeeper.refresh(),
         )
         if message is None:
             logger.warning("the ledger does not know this message; its job is dropped")
             return True
-        work = Work(job, queue, received, invocation, message, policy, route, owner=self.ids.new_id())
-        if isinstance(route, Refusal):
+        work = Work(job, queue, received, invocation, message, policy, next_hop, owner=self.ids.new_id())
+        if isinstance(next_hop, Refusal):
             # There is no site to ask about; the attempt says why.
             return await self._claim_and_attempt(work, None)
         admitted = await self.gatekeeper.admit(
-            route.site,
+            next_hop.site,
             policy,
             slot=job.slot,
             owner=work.owner,
@@ -178,11 +164,12 @@ class Delivery(Stage):
         finally:
             await self.gatekeeper.close(admitted)
 
-    async def _route(self, domain: str) -> Route | Refusal:
+    async def _policy_and_next_hop(self, domain: str) -> tuple[DomainPolicy, NextHop | Refusal]:
+        policy = await self.control.policy(domain)
         try:
-            return await find_route(domain, resolver=self.resolver, ids=self.ids, own_name=self.hostname)
+            return policy, await self.routes.find(domain, policy)
         except Refusal as refusal:
-            return refusal
+            return policy, refusal
 
     def _lease_end(self, invocation: Invocation) -> datetime:
         return self.clock.now() + timedelta(seconds=invocation.remaining()) + LEASE_MARGIN
@@ -227,8 +214,8 @@ class Delivery(Stage):
     async def _attempt_and_record(
         self, record: DeliveryRecord, work: Work, admitted: Pass | None
     ) -> DeliveryRecord:
-        if isinstance(work.route, Route):
-            record = record.model_copy(update={"site": work.route.site})
+        if not isinstance(work.next_hop, Refusal):
+            record = record.model_copy(update={"site": work.next_hop.site})
         result = await self._attempt(record, work)
         if admitted is not None and result.next_hop is not None:
             admitted.hear(result.outcomes.values())
@@ -246,51 +233,32 @@ class Delivery(Stage):
 
     async def _attempt(self, record: DeliveryRecord, work: Work) -> AttemptResult:
         recipients = waiting_recipients(record)
-        endpoint: Endpoint | None = None
+        transaction = self._transaction(work.message, record, recipients)
         try:
-            if isinstance(work.route, Refusal):
-                raise work.route
-            refusal: Refusal | None = None
-            endpoints = endpoints_of(
-                work.route,
-                work.policy,
-                self.resolver,
-                dead=self.dead_hosts,
-                own_addresses=self.own_addresses,
-            )
-            async for endpoint in endpoints:
-                deadline = work.invocation.for_attempts
-                if deadline <= 0:
-                    break
-                try:
-                    channel = await self.dialer.connect(endpoint, deadline=deadline)
-                except Refusal as met:
-                    # RFC 5321 §5.1: the next host may answer. Temporary words weigh more than final ones.
-                    refusal = _kinder(refusal, met)
-                    if self.dead_hosts is not None:
-                        self.dead_hosts.note(endpoint, met)
-                    continue
-                if self.dead_hosts is not None:
-                    self.dead_hosts.forget(endpoint)
-                return await self._transact(channel, endpoint, work.message, record, recipients)
-            raise refusal or TransientRefusal(
-                Reply.of(451, "4.4.1", "No time was left to connect to the next hop"), Reason.TIMEOUT
+            if isinstance(work.next_hop, Refusal):
+                raise work.next_hop
+            done = await work.next_hop.deliver(transaction, time_left=lambda: work.invocation.for_attempts)
+            return AttemptResult(
+                done.outcomes, done.next_hop, done.tls, done.ambiguous, passed_on=done.passed_on
             )
         except Refusal as met:
-            return AttemptResult(
-                dict.fromkeys(recipients, outcome_of_refusal(met)), str(endpoint) if endpoint else None
+            return AttemptResult(dict.fromkeys(recipients, outcome_of_refusal(met)))
+        except SpoolTrouble:
+            refused = Deferred(
+                Reply.of(451, "4.3.0", "The raw message could not be read"), Reason.WORKER_FAILED
             )
+            return AttemptResult(dict.fromkeys(recipients, refused))
+        except SpoolObjectMissing:
+            lost = Failed(
+                Reply.of(554, "5.3.0", "The raw message is no longer in the spool"), Reason.CONTENT_LOST
+            )
+            return AttemptResult(dict.fromkeys(recipients, lost))
 
-    async def _transact(
-        self,
-        channel: Channel,
-        endpoint: Endpoint,
-        message: MessageRecord,
-        record: DeliveryRecord,
-        recipients: list[str],
-    ) -> AttemptResult:
+    def _transaction(
+        self, message: MessageRecord, record: DeliveryRecord, recipients: list[str]
+    ) -> Transaction:
         known = {address: record.recipients[address] for address in recipients}
-        transaction = Transaction(
+        return Transaction(
             reverse_path=str(message.reverse_path) if message.reverse_path else "",
             recipients=recipients,
             content=lambda: self._content(message),
@@ -301,24 +269,8 @@ class Delivery(Stage):
             orcpt={address: one.orcpt for address, one in known.items() if one.orcpt},
             envid=message.envid,
             ret=message.ret,
+            name=str(record.key),
         )
-        try:
-            done = await channel.transact(transaction)
-            return AttemptResult(
-                done.outcomes, str(endpoint), channel.tls, done.ambiguous, passed_on=done.passed_on
-            )
-        except SpoolTrouble:
-            refused = Deferred(
-                Reply.of(451, "4.3.0", "The raw message could not be read"), Reason.WORKER_FAILED
-            )
-            return AttemptResult(dict.fromkeys(recipients, refused), str(endpoint), channel.tls)
-        except SpoolObjectMissing:
-            lost = Failed(
-                Reply.of(554, "5.3.0", "The raw message is no longer in the spool"), Reason.CONTENT_LOST
-            )
-            return AttemptResult(dict.fromkeys(recipients, lost), str(endpoint), channel.tls)
-        finally:
-            await channel.close()
 
     async def _content(self, message: MessageRecord) -> AsyncIterator[bytes]:
         if message.prepend:
@@ -373,10 +325,3 @@ class Delivery(Stage):
                     "next_attempt_at": concluded.next_attempt_at and str(concluded.next_attempt_at),
                 },
             )
-
-
-def _kinder(known: Refusal | None, met: Refusal) -> Refusal:
-    """The refusal that leaves more hope; of equals, the later one."""
-    if isinstance(known, TransientRefusal) and isinstance(met, PermanentRefusal):
-        return known
-    return met

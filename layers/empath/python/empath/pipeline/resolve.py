@@ -145,6 +145,10 @@ class Resolution(Stage):
 
     async def _routed(self, record: DeliveryRecord, *, reportable: bool) -> DeliveryRecord:
         """The record with its site, or failed at once when DNS says that no mail can ever arrive."""
+        policy = await self.control.policy(record.domain)
+        if policy.route.kind != "mx":
+            # What DNS says about the domain's mail is not asked then.
+            return record
         try:
             route = await find_route(
                 record.domain, resolver=self.resolver, ids=self.ids, own_name=self.hostname
@@ -159,7 +163,7 @@ class Resolution(Stage):
                 begun,
                 AttemptResult.for_all(begun, outcome_of_refusal(refusal)),
                 now=now,
-                policy=(await self.control.policy(record.domain)).retry,
+                policy=policy.retry,
                 random=self.ids.random(),
                 reportable=reportable,
             ).record

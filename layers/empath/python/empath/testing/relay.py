@@ -44,6 +44,8 @@ from empath.testing.memory_ledger import MemoryLedger
 from empath.testing.memory_queue import MemoryJobQueue
 from empath.testing.memory_quotas import MemoryQuotas
 from empath.testing.memory_resolver import ZoneResolver
+from empath.testing.memory_routes import memory_routes
+from empath.testing.memory_secrets import MemorySecrets
 from empath.testing.memory_spool import MemorySpool
 from empath.testing.metrics import CountedMetrics
 from empath.testing.zones import Node, Zones
@@ -107,6 +109,7 @@ class MemoryRelay:
         self.queue = MemoryJobQueue(self.clock, visibility=VISIBILITY)
         self.control = MemoryControl({"*": {"allow_addresses": ["127.0.0.0/8"]}})
         self.quotas = MemoryQuotas()
+        self.secrets = MemorySecrets()
         self.gates = MemoryGates()
         self._next_tick = self.clock.now() + TICK
         ports = SimpleNamespace(
@@ -117,12 +120,19 @@ class MemoryRelay:
             quotas=self.faults.wrap("quotas", self.quotas, ControlTrouble),
             gatekeeper=self.gatekeeper(),
             resolver=self.resolver,
-            dialer=self.dialer,
             clock=self.clock,
             ids=self.ids,
             metrics=self.metrics,
             hostname=HOSTNAME,
-            dead_hosts=DeadHosts(self.clock),
+            routes=memory_routes(
+                resolver=self.resolver,
+                dialer=self.dialer,
+                clock=self.clock,
+                ids=self.ids,
+                hostname=HOSTNAME,
+                secrets=self.secrets,
+                dead=DeadHosts(self.clock),
+            ),
         )
         self._queue_port = ports.queue
         self.acceptance = Acceptance.over(ports)

@@ -19,6 +19,7 @@ from empath.pipeline.jobs import AcceptedJob, decode
 from empath.testing.memory_control import MemoryControl
 from empath.testing.memory_ledger import MemoryLedger
 from empath.testing.memory_quotas import MemoryQuotas
+from empath.testing.memory_routes import memory_routes
 from empath.testing.memory_spool import MemorySpool
 from empath.testing.metrics import CountedMetrics
 from empath.testing.simulation.draws import Draws, Shuffler
@@ -102,16 +103,24 @@ class World:
         gate = Gate(self.loop, self.faults, self.history, lambda process: self.workers.crash(process))
         control = MemoryControl({"*": setup.policy})
         control.tenants["*"] = {"reports": setup.reports}
+        resolver = GatedResolver(gate, TroubledResolver(plan.hops, self.draws))
+        clock, ids = WorkerClock(), WorkerIds(self.draws)
         self.ports = SimpleNamespace(
             spool=GatedSpool(gate, self.spool, self),
             queue=GatedQueue(gate, self.queue),
             ledger=GatedLedger(gate, self.ledger, self.listing, self),
             control=GatedControl(gate, control),
             quotas=GatedQuotas(gate, MemoryQuotas()),
-            resolver=GatedResolver(gate, TroubledResolver(plan.hops, self.draws)),
-            dialer=Hops(gate, plan.hops, self.draws, self.history, self.invariants.taken),
-            clock=WorkerClock(),
-            ids=WorkerIds(self.draws),
+            resolver=resolver,
+            routes=memory_routes(
+                resolver=resolver,
+                dialer=Hops(gate, plan.hops, self.draws, self.history, self.invariants.taken),
+                clock=clock,
+                ids=ids,
+                hostname=HOSTNAME,
+            ),
+            clock=clock,
+            ids=ids,
             metrics=self.metrics,
             hostname=HOSTNAME,
         )
