@@ -12,7 +12,7 @@ from rich.text import Text
 
 from empath.control.queue_reading import Depth
 from empath.control.sending import Receipt
-from empath.control.story import next_of, told_attempt
+from empath.control.story import next_of, told_attempt, told_report
 from empath.domain.delivery_state import State
 from empath.domain.records import DeliveryRecord, MessageRecord
 from empath.domain.user import User
@@ -38,11 +38,11 @@ def show_listing(
         for row in rows:
             table.add_row(
                 row.key.message_id,
-                _text(row.key.delivery.removeprefix("delivery#")),
+                plain(row.key.delivery.removeprefix("delivery#")),
                 _state(row.status),
                 str(row.attempt - 1),
-                _moment(row.at, now),
-                _text(row.reason or ""),
+                moment(row.at, now),
+                plain(row.reason or ""),
             )
         console.print(table)
         if has_more:
@@ -78,12 +78,12 @@ def show_message(
     console.print(Text.assemble("message ", (message_id, "bold")))
     if message is not None:
         sender = "<> (null reverse-path)" if message.reverse_path is None else str(message.reverse_path)
-        console.print(_text(f"  from      {sender}"))
-        console.print(f"  received  {_moment(message.received_at, now)}")
+        console.print(plain(f"  from      {sender}"))
+        console.print(f"  received  {moment(message.received_at, now)}")
         if message.source.client:
-            console.print(_text(f"  client    {message.source.client} (HELO {message.source.helo or '-'})"))
+            console.print(plain(f"  client    {message.source.client} (HELO {message.source.helo or '-'})"))
         if message.source.report_of:
-            console.print(_text(f"  report of {message.source.report_of}"))
+            console.print(plain(f"  report of {message.source.report_of}"))
         console.print(f"  size      {message.size} octets")
         console.print(f"  settled   {len(message.settled)} of {message.deliveries} deliveries")
     for record in deliveries:
@@ -93,30 +93,30 @@ def show_message(
 def _show_delivery(console: Console, record: DeliveryRecord, now: datetime) -> None:
     console.print()
     console.print(
-        Text.assemble(_text(record.delivery.removeprefix("delivery#"), "bold"), "  ", _state(record.status))
+        Text.assemble(plain(record.delivery.removeprefix("delivery#"), "bold"), "  ", _state(record.status))
     )
     recipients = Table("recipient", "state", "reply", "next hop", box=None)
     for address, recipient in sorted(record.recipients.items()):
         recipients.add_row(
-            _text(address),
+            plain(address),
             _state(recipient.state),
-            _text(str(recipient.reply or "")),
-            _text(recipient.next_hop or ""),
+            plain(str(recipient.reply or "")),
+            plain(recipient.next_hop or ""),
         )
     console.print(recipients)
     for attempt in record.attempts:
         took = "" if attempt.duration is None else f" in {attempt.duration:.1f} s"
         where = f" to {attempt.next_hop}" if attempt.next_hop else ""
         tls = f" over {attempt.tls}" if attempt.tls else ""
-        line = f"  attempt {attempt.attempt} at {_moment(attempt.started, now)}{took}{where}{tls}: "
-        console.print(_text(line + told_attempt(attempt, record, now)))
+        line = f"  attempt {attempt.attempt} at {moment(attempt.started, now)}{took}{where}{tls}: "
+        console.print(plain(line + told_attempt(attempt, record, now)))
     for event, state in sorted(record.reports.items()):
-        console.print(_text(f"  report {event}: {state}"))
+        console.print(plain(f"  report {event}: {told_report(state)}"))
     following = next_of(record, now)
-    when = "" if following.at is None else f", {_moment(following.at, now)}"
-    console.print(_text(f"  next: {following.text}{when}"))
+    when = "" if following.at is None else f", {moment(following.at, now)}"
+    console.print(plain(f"  next: {following.text}{when}"))
     if following.step == "attempt":
-        console.print(f"  given up at {_moment(record.expires, now)}")
+        console.print(f"  given up at {moment(record.expires, now)}")
 
 
 def show_receipt(console: Console, receipt: Receipt, changed: str | None) -> None:
@@ -124,9 +124,9 @@ def show_receipt(console: Console, receipt: Receipt, changed: str | None) -> Non
         console.print(f"note: {changed}; nothing else was changed")
     for address, answer in receipt.recipients:
         style = "green" if answer.is_positive else "red"
-        console.print(_text(f"{address}: {answer}", style))
+        console.print(plain(f"{address}: {answer}", style))
     verdict = "accepted" if receipt.final.is_positive else "refused"
-    console.print(_text(f"{verdict} by {receipt.server}: {receipt.final}"))
+    console.print(plain(f"{verdict} by {receipt.server}: {receipt.final}"))
 
 
 def show_users(console: Console, users: Sequence[User], now: datetime) -> None:
@@ -135,13 +135,13 @@ def show_users(console: Console, users: Sequence[User], now: datetime) -> None:
         return
     table = Table("user", "sends from", "tenant", "priority", "an hour", "password", "since", box=None)
     for user in users:
-        since = f"created {_moment(user.created_at, now)}"
+        since = f"created {moment(user.created_at, now)}"
         if user.revoked_at is not None:
-            since = f"revoked {_moment(user.revoked_at, now)}"
+            since = f"revoked {moment(user.revoked_at, now)}"
         table.add_row(
-            _text(user.name),
-            _text(", ".join(user.domains) or "<> only"),
-            _text(user.tenant or ""),
+            plain(user.name),
+            plain(", ".join(user.domains) or "<> only"),
+            plain(user.tenant or ""),
             user.priority,
             "default" if user.messages_per_hour is None else str(user.messages_per_hour),
             "yes" if user.password_hash is not None else "none",
@@ -151,9 +151,9 @@ def show_users(console: Console, users: Sequence[User], now: datetime) -> None:
 
 
 def show_user(console: Console, user: User, now: datetime) -> None:
-    console.print(Text.assemble("user ", _text(user.name, "bold")))
-    console.print(_text(f"  sends from  {', '.join(user.domains) or '<> (null reverse-path) only'}"))
-    console.print(_text(f"  tenant      {user.tenant or '-'}"))
+    console.print(Text.assemble("user ", plain(user.name, "bold")))
+    console.print(plain(f"  sends from  {', '.join(user.domains) or '<> (null reverse-path) only'}"))
+    console.print(plain(f"  tenant      {user.tenant or '-'}"))
     console.print(f"  priority    {user.priority}")
     limit = user.messages_per_hour
     console.print(
@@ -161,21 +161,21 @@ def show_user(console: Console, user: User, now: datetime) -> None:
     )
     password = "none; known by a client certificate only" if user.password_hash is None else "set"
     console.print(f"  password    {password}")
-    console.print(f"  created     {_moment(user.created_at, now)}")
+    console.print(f"  created     {moment(user.created_at, now)}")
     if user.revoked_at is not None:
-        console.print(_text(f"  revoked     {_moment(user.revoked_at, now)}", "red"))
+        console.print(plain(f"  revoked     {moment(user.revoked_at, now)}", "red"))
 
 
 def _state(state: State) -> Text:
     return Text(state.value, style=_STYLES[state])
 
 
-def _text(text: str, style: str = "") -> Text:
+def plain(text: str, style: str = "") -> Text:
     """Strangers' words as they are: no markup, no control characters."""
     return Text(_UNPRINTABLE.sub(" ", text), style=style)
 
 
-def _moment(instant: datetime, now: datetime) -> str:
+def moment(instant: datetime, now: datetime) -> str:
     """`2026-03-01 12:00:05 UTC (in 3 min)`."""
     seconds = (instant - now).total_seconds()
     distance = _distance(abs(seconds))

@@ -15,13 +15,21 @@ from typing import TYPE_CHECKING
 from empath.control.errors import ControlError
 
 if TYPE_CHECKING:
-    from empath.ports import Ledger, Users
+    from empath.ports import Control, DnsCache, Ledger, Users
     from empath.ports.queue import QueueName
 
 DEFAULT_STATE_DIR = Path(".empath")
 STORAGE_STACK = "EmpathStorage"
 PIPELINE_STACK = "EmpathPipeline"
 STACKS = (STORAGE_STACK, PIPELINE_STACK)
+
+
+@dataclass(frozen=True, slots=True)
+class DnsPorts:
+    """What a command about DNS needs of a deployment."""
+
+    control: Control
+    cache: DnsCache
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +42,8 @@ class Target:
     """For every AWS client: empty where the environment says it all."""
     smtp: str | None = None
     """`host:port` of the ingress, where it is known."""
+    nameservers: tuple[str, ...] = ()
+    """What the functions ask, where it is known; empty for the system's."""
 
     def output(self, name: str) -> str:
         """Raises ControlError when the deployed stacks have no such output."""
@@ -64,6 +74,23 @@ class Target:
         table = self.output("ControlTable")
         async with AwsSession(None, **self.client_arguments) as session:
             yield DynamoUsers(await session.dynamodb(), table, clock=SystemClock())
+
+    @asynccontextmanager
+    async def dns(self) -> AsyncIterator[DnsPorts]:
+        """Raises ControlError or ControlTrouble."""
+        from empath.aws.control import DynamoControl
+        from empath.aws.dns_cache import DynamoDnsCache
+        from empath.aws.session import AwsSession
+        from empath.observe.metrics import EmfMetrics
+        from empath.system import SystemClock
+
+        table, clock, metrics = self.output("ControlTable"), SystemClock(), EmfMetrics("empathctl")
+        async with AwsSession(None, **self.client_arguments) as session:
+            client = await session.dynamodb()
+            yield DnsPorts(
+                DynamoControl(client, table, clock=clock, metrics=metrics),
+                DynamoDnsCache(client, table, clock=clock),
+            )
 
     def queue_urls(self) -> dict[tuple[QueueName, bool], str]:
         """URLs by queue and whether it is the dead-letter one; those that the outputs have."""
@@ -108,6 +135,7 @@ def find_local(state_dir: Path) -> Target | None:
             "aws_secret_access_key": "test",  # what every emulator takes
         },
         smtp=running.smtp,
+        nameservers=(running.dns,),
     )
 
 
