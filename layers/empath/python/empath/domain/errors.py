@@ -67,6 +67,14 @@ class ControlTrouble(Trouble):
     """Runtime policy cannot be read now."""
 
 
+class AuditTrouble(Trouble):
+    """The audit trail cannot be written or read now."""
+
+
+class EventsTrouble(Trouble):
+    """Events about mail cannot be handed over now."""
+
+
 class SecretTrouble(Trouble):
     """A secret cannot be read now."""
 

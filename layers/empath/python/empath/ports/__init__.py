@@ -5,10 +5,12 @@ memory; one contract suite per port (tests/contracts) holds both to the same wor
 errors of `empath.domain.errors`, never those of a client library.
 """
 
+from empath.ports.audit import Audit
 from empath.ports.clock import Clock, IdSource
 from empath.ports.control import Control
 from empath.ports.dialer import Channel, Credentials, Dialer, Endpoint, Transaction, TransactionResult
 from empath.ports.dns_cache import DnsAnswer, DnsCache, DnsOrders, DnsOverride
+from empath.ports.events import Events
 from empath.ports.ledger import Claimed, ClaimResult, LeaseHeld, Ledger, Listed, Missing, Stale
 from empath.ports.metrics import Metrics
 from empath.ports.queue import JobQueue, OutgoingJob, QueueName, ReceivedJob
@@ -20,6 +22,7 @@ from empath.ports.spool import Spool
 from empath.ports.users import Users
 
 __all__ = [
+    "Audit",
     "Channel",
     "Claimed",
     "ClaimResult",
@@ -32,6 +35,7 @@ __all__ = [
     "DnsOrders",
     "DnsOverride",
     "Endpoint",
+    "Events",
     "Handover",
     "IdSource",
     "JobQueue",

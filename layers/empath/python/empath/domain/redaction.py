@@ -1,0 +1,46 @@
+"""What a record for others leaves out: names of people and machines, field by field."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+REDACTED = "[REDACTED]"
+
+RedactedField = Literal["reverse_path", "recipient", "client", "helo", "user", "reply"]
+"""What can be left out. Addresses keep their domain; addresses in a reply go with `recipient`."""
+
+# Anything of the shape of an address, quoted local parts included; a reply may name any.
+_ADDRESS = re.compile(r"[^\s<>()\[\],;:@\"]+@|\"[^\"]{0,64}\"@")
+
+
+@dataclass(frozen=True, slots=True)
+class Redaction:
+    fields: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, fields: Iterable[RedactedField]) -> Redaction:
+        return cls(frozenset(fields))
+
+    def address(self, field: RedactedField, value: str) -> str:
+        """`[REDACTED]@example.com`; an empty one, the null reverse-path, stays empty."""
+        if field not in self.fields or not value:
+            return value
+        at = value.rfind("@")
+        return REDACTED + value[at:] if at >= 0 else REDACTED
+
+    def word(self, field: RedactedField, value: str | None) -> str | None:
+        return REDACTED if value is not None and field in self.fields else value
+
+    def reply(self, text: str) -> str:
+        """A reply's words, without the addresses in them where recipients are left out."""
+        if "reply" in self.fields:
+            return REDACTED
+        if "recipient" in self.fields:
+            return _ADDRESS.sub(f"{REDACTED}@", text)
+        return text
+
+
+NOTHING_LEFT_OUT = Redaction()
