@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 
 from empath.domain.errors import Refusal, TransientRefusal
@@ -19,11 +19,18 @@ class ClientSession:
     """`deadline` is whenever the present use of it must end; whoever uses it again sets it anew."""
 
     def __init__(
-        self, stream: MailStream, offer: Offer, timeouts: Timeouts, deadline: Deadline, tls: str | None
+        self,
+        stream: MailStream,
+        offer: Offer,
+        timeouts: Timeouts,
+        deadline: Deadline,
+        tls: str | None,
+        kind: type[MailTransaction] = MailTransaction,
     ) -> None:
         self.offer = offer
         self.tls = tls
         self.deadline = deadline
+        self._kind = kind
         self._stream = stream
         self._timeouts = timeouts
         self._reader = ReplyReader()
@@ -48,13 +55,13 @@ class ClientSession:
 
     async def run(self, mail: OutgoingMail, transaction: Transaction) -> MailTransaction:
         """One mail transaction to its end; raises what the content raises, and then no message was sent."""
-        core = MailTransaction(mail, self.offer, self._reader, reset=self._needs_reset)
+        core = self._kind(mail, self.offer, self._reader, reset=self._needs_reset)
         refusal = None if core.wants is Want.NOTHING else self._unfit()
         if refusal is not None:
             core.fail(refusal, by_next_hop=False)
             self.abort()
             return core
-        run = _Run(core, self._stream, self._timeouts, self.deadline)
+        run = _Run(core, self._stream, self._timeouts, self.deadline, transaction.before_commit)
         try:
             async with aclosing(blocks_of(transaction)) as blocks:
                 await run.to_the_end(blocks)
@@ -123,9 +130,15 @@ class _Run:
     """One transaction between its core, which knows the protocol, and a stream and a clock."""
 
     def __init__(
-        self, core: MailTransaction, stream: MailStream, timeouts: Timeouts, deadline: Deadline
+        self,
+        core: MailTransaction,
+        stream: MailStream,
+        timeouts: Timeouts,
+        deadline: Deadline,
+        before_commit: Callable[[], Awaitable[None]] | None,
     ) -> None:
         self._core, self._stream, self._timeouts, self._deadline = core, stream, timeouts, deadline
+        self._before_commit = before_commit
         self.has_begun = False
 
     async def to_the_end(self, blocks: AsyncGenerator[bytes, None]) -> None:
@@ -148,6 +161,12 @@ class _Run:
             if core.wants is not Want.CONTENT:
                 return
         is_last = len(block) < BLOCK
+        if is_last and self._before_commit is not None:
+            await self._before_commit()
+            if stream.has_unread:
+                core.receive(stream.read())
+                if core.wants is not Want.CONTENT:
+                    return
         if is_last and not self._deadline.leaves_time_for_a_reply:
             core.fail(timed_out("the end of the content"), by_next_hop=False)
         elif not stream.is_open:

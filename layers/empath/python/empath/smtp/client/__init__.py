@@ -3,11 +3,12 @@
 Read `transaction.py` first: one mail transaction as a machine that says what to send and what it waits
 for. It starts after EHLO; connecting, TLS and authentication are its owner's business, and so are
 clocks: the owner says when time is up. Rules: RFC 5321, RFC 2920 (PIPELINING), RFC 3030 (CHUNKING),
-RFC 3461 (DSN), RFC 9422 (LIMITS).
+RFC 3461 (DSN), RFC 9422 (LIMITS); `lmtp.py`: RFC 2033 (LMTP).
 """
 
 from empath.smtp.client.breach import Breach
 from empath.smtp.client.envelope import Forward, OutgoingMail
+from empath.smtp.client.lmtp import LmtpTransaction
 from empath.smtp.client.offer import Offer
 from empath.smtp.client.reply_reader import ReplyReader
 from empath.smtp.client.state import Stage, Want
@@ -17,6 +18,7 @@ __all__ = [
     "BLOCK",
     "Breach",
     "Forward",
+    "LmtpTransaction",
     "MailTransaction",
     "Offer",
     "OutgoingMail",

@@ -51,7 +51,7 @@ CHUNK = 16 * BLOCK
 
 
 @dataclass(frozen=True, slots=True)
-class _Due:
+class Due:
     stage: Stage
     forward: Forward | None = None
 
@@ -84,8 +84,8 @@ class MailTransaction:
         self._is_one_flight = self._pipelines and self._has_chunks and mail.size < BLOCK
         self._number = len({forward.address for forward in mail.recipients})
         self._output: list[bytes] = []
-        self._commands: deque[tuple[_Due, bytes]] = deque()
-        self._due: deque[_Due] = deque()
+        self._commands: deque[tuple[Due, bytes]] = deque()
+        self._due: deque[Due] = deque()
         self._accepted: list[Forward] = []
         self._in_this_flight: list[str] = []
         self._stuffer = DotStuffer()
@@ -182,12 +182,12 @@ class MailTransaction:
             self._phase = Phase.OVER
             return
         if self.needs_reset:
-            self._commands.append((_Due(Stage.RSET), b"RSET\r\n"))
-        self._commands.append((_Due(Stage.MAIL), mail_command(mail, offer)))
+            self._commands.append((Due(Stage.RSET), b"RSET\r\n"))
+        self._commands.append((Due(Stage.MAIL), mail_command(mail, offer)))
         for forward in forwards:
-            self._commands.append((_Due(Stage.RCPT, forward), rcpt_command(forward, offer)))
+            self._commands.append((Due(Stage.RCPT, forward), rcpt_command(forward, offer)))
         if not self._has_chunks:
-            self._commands.append((_Due(Stage.DATA), b"DATA\r\n"))
+            self._commands.append((Due(Stage.DATA), b"DATA\r\n"))
         if not self._is_one_flight:
             self._flush_envelope()
 
@@ -204,7 +204,7 @@ class MailTransaction:
         self._chunk.append(block)
         size = sum(map(len, self._chunk))
         if last or (size >= self._chunk_size and self._phase is Phase.CONTENT):
-            self._say(_Due(Stage.MESSAGE if last else Stage.CHUNK), b"BDAT %d%s\r\n" % (size, _LAST[last]))
+            self._say(Due(Stage.MESSAGE if last else Stage.CHUNK), b"BDAT %d%s\r\n" % (size, _LAST[last]))
             self._output += self._chunk
             self._chunk = []
         if last:
@@ -217,7 +217,7 @@ class MailTransaction:
     def _begin_content(self) -> None:
         self._advance(Step.CONTENT)
         if not self._has_chunks:
-            self._due.append(_Due(Stage.MESSAGE))  # it may come early
+            self._due.append(Due(Stage.MESSAGE))  # it may come early
 
     # Replies
 
@@ -242,20 +242,20 @@ class MailTransaction:
         elif self._phase is Phase.GIVEN_UP and not self._due:
             self._advance(Step.END)
 
-    def _hear_rset(self, due: _Due, reply: Reply) -> None:
+    def _hear_rset(self, due: Due, reply: Reply) -> None:
         if _is_ok(reply):
             self.needs_reset = False
         else:
             self._break(Deferred(verdicts.out_of_place(reply), Reason.PROTOCOL_ERROR))
 
-    def _hear_mail(self, due: _Due, reply: Reply) -> None:
+    def _hear_mail(self, due: Due, reply: Reply) -> None:
         if _is_ok(reply):
             self.needs_reset = True
             return
         self._blame(Stage.MAIL, reply.code)
         self._give_up(reply)
 
-    def _hear_rcpt(self, due: _Due, reply: Reply) -> None:
+    def _hear_rcpt(self, due: Due, reply: Reply) -> None:
         forward = due.forward
         if forward is None:
             raise AssertionError("unreachable: RCPT is about somebody")
@@ -272,7 +272,7 @@ class MailTransaction:
         if self.is_settled:
             self._give_up(None)
 
-    def _hear_data(self, due: _Due, reply: Reply) -> None:
+    def _hear_data(self, due: Due, reply: Reply) -> None:
         if self._phase is Phase.GIVEN_UP:
             self._hear_needless_data(reply)
         elif reply.code == 354:
@@ -285,17 +285,17 @@ class MailTransaction:
         """RFC 2920 §3.1: 354 may come although nobody was accepted; a lone dot ends it, and its reply
         means nothing. Where MAIL was refused and a recipient was not, even that would be a message."""
         if reply.code == 354 and not self._accepted:
-            self._say(_Due(Stage.MESSAGE), b".\r\n")
+            self._say(Due(Stage.MESSAGE), b".\r\n")
         elif reply.is_positive:
             self._advance(Step.BREAK)
 
-    def _hear_chunk(self, due: _Due, reply: Reply) -> None:
+    def _hear_chunk(self, due: Due, reply: Reply) -> None:
         if self._phase is Phase.GIVEN_UP or _is_ok(reply):
             return
         self._blame(Stage.CHUNK, reply.code)
         self._give_up(reply)
 
-    def _hear_message(self, due: _Due, reply: Reply) -> None:
+    def _hear_message(self, due: Due, reply: Reply) -> None:
         if self._phase is Phase.GIVEN_UP:
             if _is_ok(reply):
                 self.needs_reset = False
@@ -371,7 +371,7 @@ class MailTransaction:
         if self.breach is None:
             self.breach = breach_at(stage, code, self.used, was_complete=self._is_complete)
 
-    def _say(self, due: _Due, line: bytes) -> None:
+    def _say(self, due: Due, line: bytes) -> None:
         self._due.append(due)
         self._output.append(line)
 
@@ -386,7 +386,7 @@ def _is_ok(reply: Reply) -> bool:
     return 200 <= reply.code < 300
 
 
-_HEARERS: Mapping[Stage, Callable[[MailTransaction, _Due, Reply], None]] = {
+_HEARERS: Mapping[Stage, Callable[[MailTransaction, Due, Reply], None]] = {
     Stage.RSET: MailTransaction._hear_rset,
     Stage.MAIL: MailTransaction._hear_mail,
     Stage.RCPT: MailTransaction._hear_rcpt,
