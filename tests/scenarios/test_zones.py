@@ -9,14 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
 
-from empath.domain.errors import TransientRefusal
+from empath.domain.errors import PermanentRefusal, TransientRefusal
+from empath.domain.policy import DomainPolicy
 from empath.domain.reason import Reason
 from empath.domain.reply import Reply
 from empath.net.resolver import DnsResolver
+from empath.pipeline.dead_hosts import DEAD_FOR
+from empath.pipeline.mail_hosts import ToExchangers
 from empath.ports import Endpoint, QueueName
 from empath.testing.clock import SequentialIds
 from empath.testing.dns_server import serving
@@ -353,3 +357,33 @@ async def test_equal_preferences_share_the_load() -> None:
     (row,) = (row for row in ROWS if row.story == "equal preference in any order")
     first = [(await deliver(row, seed=seed))[0][0] for seed in range(12)]
     assert set(first) == {f"a.test {A}", f"b.test {B}"}
+
+
+async def test_a_host_that_did_not_answer_is_no_message_s_first_try_for_some_minutes() -> None:
+    dialer = SilentDialer()
+    dialer.host("b.test").outcome = ACCEPTED
+    async with serving(mx((10, "a.test"), (20, "b.test")) | HOSTS) as server:
+        relay = MemoryRelay(dialer=dialer, resolver=DnsResolver([server.nameserver]))
+        relay.control.items["*"] = {}
+        tried = []
+        for wait in (0, DEAD_FOR.total_seconds() - 1, 1):
+            relay.clock.advance(wait)
+            await relay.submit("ann@a.test", ["bob@example.test"])
+            assert await relay.work(QueueName.ACCEPTED)
+            assert await relay.work(QueueName.DELIVERY)
+            tried.append([endpoint.host for endpoint in dialer.endpoints])
+            dialer.endpoints.clear()
+    assert tried == [["a.test", "b.test"], ["b.test"], ["a.test", "b.test"]]
+
+
+async def test_a_route_to_one_of_our_own_addresses_is_a_loop() -> None:
+    async with serving(mx((10, "a.test"), (20, "b.test"), (30, "c.test")) | HOSTS) as server:
+        resolver = DnsResolver([server.nameserver])
+        ids = SequentialIds()
+        ours = ToExchangers(resolver, SilentDialer(), ids, HOSTNAME, [ip_network(f"{B}/32")])
+        found = await ours.find("example.test", DomainPolicy())
+        assert [endpoint.host async for endpoint in found.endpoints()] == ["a.test"]
+        ours = ToExchangers(resolver, SilentDialer(), ids, HOSTNAME, [ip_network(f"{A}/32")])
+        found = await ours.find("example.test", DomainPolicy())
+        with pytest.raises(PermanentRefusal, match=r"5\.4\.6"):
+            assert [endpoint async for endpoint in found.endpoints()] == []

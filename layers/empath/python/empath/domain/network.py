@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
+from functools import lru_cache
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -100,6 +101,7 @@ def why_refused(address: IPAddress, networks: Iterable[IPNetwork] = ()) -> str |
     return special_use(address)
 
 
+@lru_cache(maxsize=4096)
 def special_use(address: IPAddress) -> str | None:
     """What an address is for, other than being reached from everywhere; None for a public one."""
     for network, what in _SPECIAL:

@@ -23,7 +23,7 @@ from empath.domain.errors import ControlTrouble, PermanentRefusal, TransientRefu
 from empath.domain.network import IPAddress
 from empath.domain.reason import Reason
 from empath.domain.reply import Reply
-from empath.net.dns_memory import AnswerMemory, Known, forget_at
+from empath.net.dns_memory import NOTHING, AnswerMemory, Known, forget_at
 from empath.net.names import to_a_labels
 from empath.net.nameserver import parse_nameserver
 from empath.ports import DnsAnswer, DnsCache, DnsOrders, DnsOverride, MailExchanger, MailExchangers
@@ -46,6 +46,8 @@ STORE_PAUSE = timedelta(seconds=30)
 
 NEVER_ASKED = frozenset({"onion", "alt", "invalid"})
 """Top-level names that are not in the DNS (RFC 7686 §2, RFC 9476 §2, RFC 6761 §6.4)."""
+
+_ADDRESSES: tuple[RecordType, ...] = ("A", "AAAA")
 
 Source = Literal["override", "memory", "shared", "asked", "stale"]
 Sharing = Literal["both", "read", "none"]
@@ -126,13 +128,12 @@ class DnsResolver:
             name = to_a_labels(host)
         except ValueError:
             return []
-        findings = await asyncio.gather(self.find(name, "A"), self.find(name, "AAAA"))
-        found = [
-            ipaddress.ip_address(record)
-            for finding in findings
-            if finding.answer is not None
-            for record in finding.answer.records
-        ]
+        orders = await self._orders()
+        findings = [finding for rdtype in _ADDRESSES if (finding := self._known(name, rdtype, orders))]
+        if len(findings) < len(_ADDRESSES):
+            findings = await asyncio.gather(*(self.find(name, rdtype) for rdtype in _ADDRESSES))
+        answers = [finding.answer for finding in findings]
+        found = [ipaddress.ip_address(record) for answer in answers if answer for record in answer.records]
         if not found:
             for finding in findings:
                 if finding.answer is None:
@@ -145,22 +146,26 @@ class DnsResolver:
         Raises TransientRefusal (451 4.4.3, DNS_TROUBLE) when it cannot be known whether there is an override.
         """
         orders = await self._orders()
+        return self._known(name, rdtype, orders) or await self._join(name, rdtype, orders)
+
+    def _known(self, name: str, rdtype: RecordType, orders: DnsOrders) -> Finding | None:
+        """What needs no call at all."""
         if rdtype == "MX" and name in orders.overrides:
             return Finding(name, rdtype, "override", self._said_by(orders.overrides[name], name))
         now = self._now()
-        known = self._memory[name, rdtype]
-        asked_at = known.troubled_at or (known.answer.asked_at if known.answer else None)
-        if asked_at is not None and orders.forgets(name, asked_at):
-            known = Known()
+        known = self._remembered(name, rdtype, orders)
         if known.is_fresh(now):
             return Finding(name, rdtype, "memory", known.answer)
         if known.is_in_trouble(now):
             return _stale_or_nothing(name, rdtype, known.answer, known.trouble, now)
-        return await self._join(name, rdtype, known.answer, orders)
+        return None
 
-    async def _join(
-        self, name: str, rdtype: RecordType, known: DnsAnswer | None, orders: DnsOrders
-    ) -> Finding:
+    def _remembered(self, name: str, rdtype: RecordType, orders: DnsOrders) -> Known:
+        known = self._memory[name, rdtype]
+        asked_at = known.troubled_at or (known.answer.asked_at if known.answer else None)
+        return NOTHING if asked_at is not None and orders.forgets(name, asked_at) else known
+
+    async def _join(self, name: str, rdtype: RecordType, orders: DnsOrders) -> Finding:
         """Join the lookup of the same name and type that is under way, or begin one.
 
         It runs as a task of its own, so that a caller that is cancelled does not take the others'
@@ -168,6 +173,7 @@ class DnsResolver:
         """
         task = self._asking.get((name, rdtype))
         if task is None or task.done() or task.get_loop() is not asyncio.get_running_loop():
+            known = self._remembered(name, rdtype, orders).answer
             task = asyncio.create_task(self._look_up(name, rdtype, known, orders))
             self._asking[name, rdtype] = task
         return await asyncio.shield(task)
