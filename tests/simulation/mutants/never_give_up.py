@@ -6,7 +6,7 @@ PATCHES = (
         """\
         if attempt >= self.max_attempts or now >= expires:
             return None
-        return min(now + self.delay(attempt, random), expires)""",
+        return min(now + self.delay(attempt, random, hint=hint, is_new=is_new), expires)""",
         """\
         return now + self.delay(attempt, random)""",
     ),

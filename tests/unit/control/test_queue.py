@@ -69,6 +69,7 @@ async def test_a_listing_longer_than_a_page_is_read_to_its_end() -> None:
     dialer = ScriptedDialer()
     dialer.host("defer.test").outcomes["bob@defer.test"] = BUSY
     relay = MemoryRelay(dialer=dialer)
+    await relay.control.set_policy("defer.test", {"circuit": {"enabled": False}})
     for _ in range(250):
         await relay.submit("ann@a.test", ["bob@defer.test"])
     await first_attempts(relay, 250)

@@ -140,6 +140,7 @@ def _attempt(attempt: Attempt) -> Document:
         "next_hop": attempt.next_hop,
         "reply": _reply(attempt.reply),
         "reason": attempt.reason.value if attempt.reason else None,
+        "retry_after": attempt.retry_after,
         "tls": attempt.tls,
         "ambiguous": attempt.ambiguous,
     }

@@ -64,4 +64,6 @@ def told_attempt(attempt: Attempt, record: DeliveryRecord, now: datetime) -> str
     words = str(attempt.reply) if attempt.reply is not None else "no reply"
     if attempt.reason is not None:
         words = f"{words} ({attempt.reason.value})"
+    if attempt.retry_after is not None:
+        words = f"{words}, which asks for {attempt.retry_after} s"
     return f"{words}, and the message may have been sent" if attempt.ambiguous else words

@@ -105,6 +105,8 @@ class Attempt(BaseModel):
     reason: Reason | None = None
     trouble: TroubleClass | None = None
     """What kind of trouble `reply` and `reason` are, when it was not sent."""
+    retry_after: int | None = None
+    """Seconds that the next hop asked to wait, where policy listens to that."""
     tls: str | None = None
     ambiguous: bool = False
     """The content may have been accepted although nobody said so."""

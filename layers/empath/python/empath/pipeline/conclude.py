@@ -12,6 +12,7 @@ from empath.domain.outcome import RecipientOutcome
 from empath.domain.reason import Reason
 from empath.domain.records import MAX_ATTEMPTS_KEPT, Attempt, DeliveryRecord, RecipientRecord
 from empath.domain.retry import RetryPolicy
+from empath.domain.retry_hint import wait_asked_for
 from empath.pipeline.report_events import hears_of_delay, owed_events
 
 RETENTION = timedelta(days=30)
@@ -69,9 +70,15 @@ def conclude(
         recipients[address] = _after(recipients[address], outcome, record.attempt, result, address)
 
     next_attempt_at = None
+    hint = _wait_asked_for(result) if policy.hints.enabled else None
     if any(recipient.state is State.DEFERRED for recipient in recipients.values()):
         next_attempt_at = _stretched(policy, patience).next_attempt(
-            attempt=record.attempt, now=now, expires=record.expires, random=random
+            attempt=record.attempt,
+            now=now,
+            expires=record.expires,
+            random=random,
+            hint=hint,
+            is_new=not any(attempt.retry_after for attempt in record.attempts),
         )
         if next_attempt_at is None:
             given_up = Reason.EXPIRED if now >= record.expires else Reason.ATTEMPTS_USED_UP
@@ -84,7 +91,7 @@ def conclude(
         update={
             "recipients": recipients,
             "attempt": record.attempt + 1,
-            "attempts": _with_result(record.attempts, result, now)[-MAX_ATTEMPTS_KEPT:],
+            "attempts": _with_result(record.attempts, result, now, hint)[-MAX_ATTEMPTS_KEPT:],
             "next_attempt_at": next_attempt_at,
             "job_at": None,
             "lease": None,
@@ -96,6 +103,19 @@ def conclude(
     if concluded.is_final:
         concluded = concluded.model_copy(update={"forget_at": now + RETENTION})
     return Conclusion(concluded, owes)
+
+
+def _wait_asked_for(result: AttemptResult) -> int | None:
+    """The longest wait that the next hop asked for, in what it said itself."""
+    return max(
+        (
+            wait
+            for outcome in result.outcomes.values()
+            if outcome.event is Event.DEFER and outcome.reason is Reason.NEXT_HOP_REPLY
+            if (wait := wait_asked_for(outcome.reply.text)) is not None
+        ),
+        default=None,
+    )
 
 
 def _stretched(policy: RetryPolicy, patience: float) -> RetryPolicy:
@@ -141,7 +161,9 @@ def _reason(recipients: Mapping[str, RecipientRecord]) -> Reason | None:
     return next((known.reason for known in recipients.values() if known.state is not State.SENT), None)
 
 
-def _with_result(attempts: tuple[Attempt, ...], result: AttemptResult, now: datetime) -> tuple[Attempt, ...]:
+def _with_result(
+    attempts: tuple[Attempt, ...], result: AttemptResult, now: datetime, hint: int | None
+) -> tuple[Attempt, ...]:
     *earlier, current = attempts
     told = _most_telling(result)
     finished = current.model_copy(
@@ -151,6 +173,7 @@ def _with_result(attempts: tuple[Attempt, ...], result: AttemptResult, now: date
             "reply": told.reply if told else None,
             "reason": told.reason if told else None,
             "trouble": classify(told.reply, told.reason) if told and told.event is not Event.ACCEPT else None,
+            "retry_after": hint,
             "tls": result.tls,
             "ambiguous": result.ambiguous,
         }
