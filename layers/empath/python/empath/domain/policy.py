@@ -17,12 +17,12 @@ from empath.domain.gate_policy import MAX_CONNECTIONS, CircuitPolicy, Rate
 from empath.domain.network import AddressOrder
 from empath.domain.report_policy import TenantPolicy
 from empath.domain.retry import RetryPolicy
-from empath.domain.route import MxRoute, RouteSettings, SmarthostRoute
+from empath.domain.route import HostField, MxRoute, RouteSettings, SmarthostRoute
 
 M = TypeVar("M", bound=BaseModel)
 
 OnAmbiguous = Literal["retry", "hold", "fail"]
-TlsMode = Literal["opportunistic", "required", "disabled"]
+TlsMode = Literal["opportunistic", "required", "verified", "disabled"]
 
 
 class DomainPolicy(BaseModel):
@@ -38,6 +38,17 @@ class DomainPolicy(BaseModel):
 
     port: int = Field(default=25, ge=1, le=65_535)
     tls: TlsMode = "opportunistic"
+    """`required`: no mail in plain, whoever the other side is. `verified`: its certificate must be one of an
+    authority of the system, for the name of the host or `tls_name`. A host's name comes from DNS, where it
+    can be forged; `tls_name` comes from here."""
+    tls_name: HostField | None = None
+    """Who the certificate has to be for; only where `tls` is `verified`."""
+    accept_invalid_certs: bool = False
+    """Where `verified` finds an invalid certificate, send all the same, with a warning each time."""
+
+    messages_per_connection: int = Field(default=100, ge=1, le=10_000)
+    """Then a connection is closed, whatever the next hop would take (its LIMITS hold in any case)."""
+
     retry: RetryPolicy = RetryPolicy()
     rate: Rate | None = None
     """Messages in a time to a site; None: as many as there are."""
@@ -49,6 +60,12 @@ class DomainPolicy(BaseModel):
     route: RouteSettings = MxRoute()
     on_ambiguous: OnAmbiguous = "retry"
     """What becomes of mail that a next hop may have taken although nobody said so."""
+
+    @model_validator(mode="after")
+    def _name_is_looked_at(self) -> Self:
+        if self.tls_name is not None and self.tls != "verified":
+            raise ValueError(f"tls_name is looked at only where tls is verified, and it is {self.tls}")
+        return self
 
     @model_validator(mode="after")
     def _no_password_in_plain(self) -> Self:

@@ -48,5 +48,18 @@ def tls_failed(what: str, *, status: str = "4.7.5") -> TransientRefusal:
     return TransientRefusal(Reply.of(451, status, what), Reason.TLS_FAILED)
 
 
+class CertificateRefused(TransientRefusal):
+    """The handshake ended because the certificate is not valid; `fault` says why."""
+
+    def __init__(self, host: str, fault: str) -> None:
+        text = f"TLS with {host} failed: certificate not valid: {fault}"
+        super().__init__(Reply.of(451, "4.7.5", text), Reason.TLS_FAILED)
+        self.fault = fault
+
+
+def auth_failed(what: str, *, status: str = "4.7.8") -> TransientRefusal:
+    return TransientRefusal(Reply.of(451, status, f"Authentication failed: {what}"), Reason.AUTH_FAILED)
+
+
 def _words_of(error: OSError) -> str:
     return os.strerror(error.errno) if error.errno else "network error"

@@ -17,6 +17,7 @@ class Timeouts:
     greeting: float = 60
     hello: float = 30
     tls: float = 30
+    auth: float = 30
     mail: float = 30
     rcpt: float = 30
     data: float = 120

@@ -33,6 +33,15 @@ class Endpoint:
     """TLS from the first octet on (RFC 8314 §3.3), whatever `tls` says about STARTTLS."""
     credentials: Credentials | None = None
     """Said in TLS only."""
+    tls_name: str | None = None
+    """Who the certificate has to be for where `tls` is `verified`; None: for `host`."""
+    accept_invalid_certs: bool = False
+    """Go on, with a warning, where a certificate that is looked at is not valid."""
+    messages_per_connection: int = 100
+    site: str = ""
+    """The name by which gates count connections."""
+    is_counted: bool = False
+    """Whether the connections to the site are limited in number."""
 
     def __str__(self) -> str:
         return f"{self.host}[{self.address}]:{self.port}"
@@ -79,7 +88,7 @@ class Channel(Protocol):
 
     @property
     def tls(self) -> str | None:
-        """Protocol and cipher, None without TLS."""
+        """A `domain.tls.TlsSession` as text, None without TLS."""
 
     @property
     def is_usable(self) -> bool:
