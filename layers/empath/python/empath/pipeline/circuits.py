@@ -5,8 +5,8 @@ and the circuit of a site only while its name is there. It writes when an attemp
 although failures are counted, and when it probes. So a message that is sent at once costs no call of its own.
 
 Beside that it is careful by itself: a site that nothing was heard of lately is tried by at most TRIALS of
-this worker's deliveries at a time, and the others wait for how those end. A host that is dead from the start
-costs as many attempts as open its circuit, however large the batch.
+this worker's deliveries at a time, one that just failed by one, and the others wait for how those end. A host
+that is dead from the start costs as many attempts as open its circuit, however large the batch.
 """
 
 from __future__ import annotations
@@ -62,11 +62,11 @@ class Circuits:
         async with self._reading:
             if self._is_fresh(self._read_at) or self._reach.is_alone:
                 return
-            self._read_at = self._clock.now()
+            asked_at = self._clock.now()
             try:
-                self._troubled = await self._gates.troubled()
-            except ControlTrouble:
-                self._reach.let_down("reading which circuits are open")
+                self._troubled, self._read_at = await self._gates.troubled(), asked_at
+            except ControlTrouble as error:
+                self._reach.let_down("reading which circuits are open", error)
 
     async def circuit(self, name: str) -> Circuit:
         """The circuit of a site, as far as this worker knows."""
@@ -80,8 +80,8 @@ class Circuits:
             if not self._is_fresh(site.read_at) and not self._reach.is_alone:
                 try:
                     site.circuit, site.read_at = await self._gates.circuit(name), self._clock.now()
-                except ControlTrouble:
-                    self._reach.let_down(f"reading the circuit of {name}")
+                except ControlTrouble as error:
+                    self._reach.let_down(f"reading the circuit of {name}", error)
         return site.circuit
 
     async def enter(self, name: str, policy: CircuitPolicy) -> bool:
@@ -91,10 +91,10 @@ class Circuits:
         is_proven = site.worked_at is not None and now - site.worked_at < timedelta(seconds=policy.window)
         if is_proven or not policy.enabled:
             allowed = site.under_way + 1
-        elif circuit.phase(now) is not Phase.CLOSED:
-            allowed = 1
+        elif circuit.phase(now) is Phase.CLOSED and not circuit.recent_failures(now, policy):
+            allowed = TRIALS
         else:
-            allowed = max(1, min(TRIALS, policy.failures - circuit.recent_failures(now, policy)))
+            allowed = 1
         if site.under_way < allowed:
             site.under_way += 1
             return True
@@ -140,8 +140,8 @@ class Circuits:
                     )
                     site.read_at = self._clock.now()
                     return site.circuit
-                except ControlTrouble:
-                    self._reach.let_down(f"telling the circuit of {name}")
+                except ControlTrouble as error:
+                    self._reach.let_down(f"telling the circuit of {name}", error)
             site.circuit, site.read_at = expected, self._clock.now()
             return expected
 

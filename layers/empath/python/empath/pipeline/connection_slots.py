@@ -65,8 +65,8 @@ class ConnectionSlots:
                 )
                 here.is_full = number is None
                 return None if number is None else ConnectionSlot(site, number, owner, until)
-            except ControlTrouble:
-                self._reach.let_down(f"taking a connection to {site}")
+            except ControlTrouble as error:
+                self._reach.let_down(f"taking a connection to {site}", error)
         here.is_full = here.in_use >= limit
         return None if here.is_full else ConnectionSlot(site, None, owner, until)
 
@@ -89,5 +89,5 @@ class ConnectionSlots:
             return
         try:
             await self._gates.release_connection(slot.site, slot.number, owner=slot.owner)
-        except ControlTrouble:
-            self._reach.let_down(f"releasing a connection to {slot.site}")
+        except ControlTrouble as error:
+            self._reach.let_down(f"releasing a connection to {slot.site}", error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from datetime import datetime, timedelta
 
+from empath.domain.errors import ControlTrouble
 from empath.ports import Clock, Metrics
 
 ALONE_FOR = timedelta(seconds=10)
@@ -24,8 +25,8 @@ class Reach:
     def is_alone(self) -> bool:
         return self._alone_until is not None and self._clock.now() < self._alone_until
 
-    def let_down(self, what: str) -> None:
+    def let_down(self, what: str, error: ControlTrouble) -> None:
         """The store did not answer: the limits hold in this process alone now, not over all of them."""
         self._alone_until = self._clock.now() + ALONE_FOR
         self._metrics.count("gates_unreachable")
-        logger.warning("%s: this worker keeps to the limits by itself", what, exc_info=True)
+        logger.warning("%s: %s; this worker keeps to the limits by itself", what, error)

@@ -73,7 +73,7 @@ class Reservations:
                 slots = await self._gates.reserve(site, count, pace=rate.pace, now=now, shard=shard)
                 self._own.pop(site, None)
                 return slots
-            except ControlTrouble:
-                self._reach.let_down(f"reserving slots of {site}")
+            except ControlTrouble as error:
+                self._reach.let_down(f"reserving slots of {site}", error)
         own, self._own[site] = reserve(self._own.get(site), count, pace=rate.whole_pace, now=to_micros(now))
         return [from_micros(slot) for slot in own]

@@ -1,0 +1,431 @@
+"""Gates over the real stages, with a clock held in the hand: limits that are never exceeded, a dead site that
+is let alone, nothing polled, nothing counted as an attempt that was none."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from empath.domain.circuit import CLOSED, Circuit
+from empath.domain.delivery_state import FINAL, State
+from empath.domain.errors import TransientRefusal
+from empath.domain.outcome import Deferred
+from empath.domain.reason import Reason
+from empath.domain.records import DeliveryRecord
+from empath.domain.reply import Reply
+from empath.ports import OutgoingJob, QueueName
+from empath.testing.clock import START, ManualClock
+from empath.testing.faults import AFTER
+from empath.testing.memory_resolver import ZoneResolver
+from empath.testing.relay import MemoryRelay
+from empath.testing.zones import Node
+from tests.scenarios.fleet import Fleet, TimedDialer
+
+S = timedelta(seconds=1)
+LOCAL = {"allow_addresses": ["127.0.0.0/8"]}
+DEAD = TransientRefusal(Reply.of(451, "4.4.1", "Connection refused"), Reason.CONNECTION_FAILED)
+STORE = (
+    "reserve",
+    "troubled",
+    "circuit",
+    "change_circuit",
+    "take_connection",
+    "release_connection",
+)
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def dialer(clock: ManualClock) -> TimedDialer:
+    return TimedDialer(clock)
+
+
+@pytest.fixture
+def relay(clock: ManualClock, dialer: TimedDialer) -> MemoryRelay:
+    zones = {name: Node(mx=[(10, "mx.host.test")]) for name in ("one.test", "two.test", "three.test")}
+    resolver = ZoneResolver({**zones, "*": Node(a=["127.0.0.1"])})
+    return MemoryRelay(clock=clock, dialer=dialer, resolver=resolver)
+
+
+def policy(relay: MemoryRelay, domain: str, **settings: Any) -> None:
+    relay.control.items[domain] = {**LOCAL, **settings}
+
+
+async def submit(relay: MemoryRelay, count: int, domain: str = "b.test") -> list[str]:
+    """So many messages, accepted and resolved."""
+    found = [await relay.submit("ann@a.test", [f"user{n}@{domain}"]) for n in range(count)]
+    while await relay.work(QueueName.ACCEPTED):
+        pass
+    return found
+
+
+def deliveries(relay: MemoryRelay, domain: str = "b.test") -> list[DeliveryRecord]:
+    return [record for record in relay.ledger.all_deliveries() if record.domain == domain]
+
+
+def all_final(relay: MemoryRelay) -> Callable[[], bool]:
+    return lambda: all(record.status in FINAL for record in relay.ledger.all_deliveries())
+
+
+def most_in_any(times: Sequence[datetime], window: timedelta) -> int:
+    """The largest number of them in any time of this length."""
+    ordered, first, most = sorted(times), 0, 0
+    for last, at in enumerate(ordered):
+        while at - ordered[first] >= window:
+            first += 1
+        most = max(most, last - first + 1)
+    return most
+
+
+# Rate.
+
+
+@pytest.mark.parametrize(("burst", "shards"), [(1, 1), (10, 1), (8, 4)])
+async def test_a_rate_is_never_exceeded_and_made_full_use_of(
+    relay: MemoryRelay, dialer: TimedDialer, burst: int, shards: int
+) -> None:
+    policy(relay, "b.test", rate={"limit": "60/min", "burst": burst, "shards": shards})
+    await submit(relay, 500)
+    fleet = Fleet(relay)
+    await fleet.run(all_final(relay))
+    times = dialer.tried["b.test"]
+    assert len(times) == 500
+    for seconds in (1, 2, 10, 60, 300):
+        assert most_in_any(times, seconds * S) <= seconds + burst
+    ideal = 500 - burst
+    # Shards fill unevenly: chance picks one for every batch.
+    slack = 1.05 if shards == 1 else 1.5
+    assert ideal * 0.95 <= (max(times) - START).total_seconds() <= ideal * slack
+    assert {record.status for record in deliveries(relay)} == {State.SENT}
+    assert {len(record.attempts) for record in deliveries(relay)} == {1}
+
+
+async def test_a_rate_costs_an_update_a_batch_and_polls_nobody(relay: MemoryRelay) -> None:
+    policy(relay, "b.test", rate="10/s")
+    await submit(relay, 1000)
+    relay.faults.calls.clear()
+    fleet = Fleet(relay)
+    await fleet.run(all_final(relay))
+    calls = Counter(relay.faults.calls)
+    assert relay.gates.updates.total() == calls["gates.reserve"] <= 0.15 * 1000
+    # Asked once, sent away with the slot, back in time: twice at most.
+    assert max(fleet.received.values()) == 2
+    assert calls["ledger.claim"] == calls["ledger.record"] == 1000
+    assert calls["ledger.record_unclaimed"] == calls["ledger.mark_queued"] == 0
+
+
+async def test_a_slow_next_hop_of_a_limited_site_gets_no_more_either(
+    relay: MemoryRelay, dialer: TimedDialer
+) -> None:
+    policy(relay, "b.test", rate="60/min", max_connections=4)
+    dialer.takes["b.test"] = 7.0
+    await submit(relay, 60)
+    await Fleet(relay).run(all_final(relay))
+    assert len(dialer.tried["b.test"]) == 60
+    assert most_in_any(dialer.tried["b.test"], 10 * S) <= 11
+    assert dialer.most_open["b.test"] <= 4
+
+
+async def test_a_slot_beyond_the_queues_horizon_is_waited_for_in_the_ledger_and_kept(
+    relay: MemoryRelay, dialer: TimedDialer
+) -> None:
+    policy(relay, "b.test", rate="1/min")
+    await submit(relay, 30)
+    fleet = Fleet(relay, workers=2)
+    await fleet.run(lambda: relay.clock.now() - START > 30 * S)
+    waiting = [record for record in deliveries(relay) if record.status is State.DEFERRED]
+    assert len(waiting) >= 13
+    assert {record.reason for record in waiting} == {Reason.SLOT_RESERVED}
+    assert {(record.attempt, record.attempts) for record in waiting} == {(1, ())}
+    slots = {record.key: record.next_attempt_at for record in waiting}
+    assert sorted(slots.values()) == [START + minute * 60 * S for minute in range(30 - len(slots), 30)]  # type: ignore[type-var]
+    updates = relay.gates.updates.total()
+    await fleet.run(all_final(relay))
+    assert relay.gates.updates.total() == updates
+    assert {record.key: record.attempts[0].started for record in deliveries(relay)}.items() >= slots.items()
+    assert most_in_any(dialer.tried["b.test"], 60 * S) == 1
+
+
+async def test_domains_with_the_same_exchangers_share_the_rate(
+    relay: MemoryRelay, dialer: TimedDialer
+) -> None:
+    relay.control.items["*"] = {**LOCAL, "rate": "60/min"}
+    for domain in ("one.test", "two.test", "three.test"):
+        await submit(relay, 20, domain)
+    await Fleet(relay).run(all_final(relay))
+    times = dialer.tried["mx.host.test"]
+    assert len(times) == 60
+    assert most_in_any(times, 10 * S) <= 11
+    assert {record.site for record in relay.ledger.all_deliveries()} == {"mx.host.test"}
+
+
+async def test_a_queue_that_stood_still_does_not_let_the_missed_go_at_once(
+    relay: MemoryRelay, dialer: TimedDialer, clock: ManualClock
+) -> None:
+    policy(relay, "b.test", rate="60/min")
+    await submit(relay, 100)
+    await Fleet(relay).run(lambda: clock.now() - START > 5 * S)
+    clock.advance(3600)
+    await Fleet(relay).run(all_final(relay))
+    assert len(dialer.tried["b.test"]) == 100
+    assert most_in_any(dialer.tried["b.test"], 10 * S) <= 12
+
+
+async def test_what_gets_no_slot_before_it_expires_is_given_up_then_without_an_attempt(
+    relay: MemoryRelay, dialer: TimedDialer
+) -> None:
+    policy(relay, "b.test", rate="1/h", retry={"expiry": 7200})
+    await submit(relay, 10)
+    await Fleet(relay).run(all_final(relay))
+    statuses = Counter(record.status for record in deliveries(relay))
+    assert statuses[State.SENT] == len(dialer.tried["b.test"])
+    assert 2 <= statuses[State.SENT] <= 3
+    assert statuses[State.EXPIRED] == 10 - statuses[State.SENT]
+    assert most_in_any(dialer.tried["b.test"], 3600 * S) == 1
+    given_up = [record.attempts[-1] for record in deliveries(relay) if record.status is State.EXPIRED]
+    assert all(timedelta(0) <= entry.started - (START + 7200 * S) < 60 * S for entry in given_up)
+    assert {entry.reason for entry in given_up} == {Reason.SLOT_RESERVED}
+    assert {entry.next_hop for entry in given_up} == {None}
+
+
+async def test_an_update_whose_answer_is_lost_sends_nothing_twice_and_nothing_too_early(
+    relay: MemoryRelay, dialer: TimedDialer
+) -> None:
+    policy(relay, "b.test", rate="60/min")
+    relay.faults.fail("gates.reserve", when=AFTER, times=1)
+    await submit(relay, 20)
+    await Fleet(relay, workers=1).run(all_final(relay))
+    assert len(dialer.tried["b.test"]) == 20
+    # What went alone meanwhile is beyond the limit of all, by no more than the limit.
+    assert most_in_any(dialer.tried["b.test"], 10 * S) <= 2 * 11
+
+
+# Circuits.
+
+
+async def test_a_dead_site_costs_five_attempts_and_then_one_a_period(
+    relay: MemoryRelay, dialer: TimedDialer
+) -> None:
+    dialer.host("b.test").refusal = DEAD
+    await submit(relay, 1000)
+    await submit(relay, 50, "good.test")
+    await Fleet(relay, workers=1).run(lambda: relay.clock.now() - START > 7200 * S)
+    times = dialer.tried["b.test"]
+    opened = relay.gates.known["b.test"].opened_at
+    assert opened is not None
+    assert len([at for at in times if at <= opened]) <= 6
+    later = [at for at in times if at > opened]
+    assert most_in_any(later, 300 * S) == 1
+    assert 10 <= len(later) <= 24
+    assert len(dialer.tried["good.test"]) == 50
+    assert max(dialer.tried["good.test"]) - START < 10 * S
+    attempts = sum(len(record.attempts) for record in deliveries(relay))
+    assert attempts == len(times)
+
+
+async def test_many_workers_try_a_dead_site_a_little_more_often_at_first_and_no_more_after_that(
+    relay: MemoryRelay, dialer: TimedDialer
+) -> None:
+    dialer.host("b.test").refusal = DEAD
+    dialer.takes["b.test"] = 30.0
+    await submit(relay, 1000)
+    await Fleet(relay).run(lambda: relay.clock.now() - START > 3600 * S)
+    times = dialer.tried["b.test"]
+    opened = relay.gates.known["b.test"].opened_at
+    assert opened is not None
+    # TRIALS for each of the eight workers at the same moment, and who goes before the fifth has told.
+    assert len([at for at in times if at <= opened]) <= 16 + 4
+    assert most_in_any([at for at in times if at > opened], 300 * S) == 1
+
+
+async def test_what_an_open_circuit_holds_back_is_no_attempt_and_is_told_when_to_ask(
+    relay: MemoryRelay, dialer: TimedDialer
+) -> None:
+    open_circuit = Circuit(open_until=START + 300 * S, openings=1, cause="451 refused")
+    await relay.gates.change_circuit("b.test", lambda _: open_circuit)
+    (message_id,) = await submit(relay, 1)
+    await relay.work(QueueName.DELIVERY)
+    (record,) = deliveries(relay)
+    assert (record.status, record.attempt, record.attempts, record.lease) == (State.QUEUED, 1, (), None)
+    again = relay.queue.next_visible_at()
+    assert again is not None
+    assert START + 300 * S <= again <= START + 451 * S
+    await Fleet(relay, workers=2).run(all_final(relay))
+    assert relay.states(message_id) == {"user0@b.test": State.SENT}
+    assert len(dialer.tried["b.test"]) == 1
+    assert relay.gates.known["b.test"] == CLOSED
+
+
+async def test_each_time_it_waits_twice_as_far_through_queue_and_ledger(
+    relay: MemoryRelay, clock: ManualClock
+) -> None:
+    policy(relay, "b.test", retry={"max_delay": 14_400})
+    await submit(relay, 1)
+    asked: list[datetime] = []
+
+    def held_again() -> bool:
+        # As circuits are whose probes fail: open whenever somebody asks.
+        relay.gates.known["b.test"] = Circuit(open_until=clock.now() + 60 * S, openings=1)
+        count = relay.metrics.counts["held_circuit_open"]
+        if count > len(asked):
+            asked.append(clock.now())
+        return clock.now() - START > timedelta(days=2)
+
+    await Fleet(relay, workers=1).run(held_again, within=timedelta(days=3))
+    waits = [later - earlier for earlier, later in pairwise(asked)]
+    assert waits[0] >= 60 * S
+    doubling = [wait for wait in waits if wait < 14_400 * S]
+    assert len(doubling) >= 6
+    # Job and record keep whole seconds.
+    assert all(later >= 2 * earlier - 2 * S for earlier, later in pairwise(doubling))
+    (record,) = deliveries(relay)
+    assert (record.attempt, record.attempts, record.reason) == (1, (), Reason.CIRCUIT_OPEN)
+
+
+async def test_a_site_that_comes_back_is_found_out_by_one_and_served_for_all(
+    relay: MemoryRelay, dialer: TimedDialer
+) -> None:
+    hop = dialer.host("b.test")
+    hop.refusal = DEAD
+    await submit(relay, 200)
+    fleet = Fleet(relay, workers=4)
+    await fleet.run(lambda: relay.clock.now() - START > 200 * S)
+    failed = len(dialer.tried["b.test"])
+    assert failed <= 4 * 2 + 4
+    hop.refusal = None
+    await fleet.run(all_final(relay))
+    assert {record.status for record in deliveries(relay)} == {State.SENT}
+    assert relay.gates.known["b.test"] == CLOSED
+    assert len(dialer.tried["b.test"]) == 200 + failed
+
+
+async def test_greylisting_opens_no_circuit(relay: MemoryRelay, dialer: TimedDialer) -> None:
+    greylisted = Deferred(Reply.heard(450, "4.2.0 Greylisted, see you in 60 seconds"))
+    for number in range(50):
+        dialer.host("b.test").outcomes[f"user{number}@b.test"] = [greylisted]
+    await submit(relay, 50)
+    await Fleet(relay, workers=2).run(all_final(relay))
+    assert {len(record.attempts) for record in deliveries(relay)} == {2}
+    assert relay.gates.updates.total() == 0
+
+
+async def test_a_message_expires_while_its_site_is_let_alone(relay: MemoryRelay, dialer: TimedDialer) -> None:
+    policy(relay, "b.test", retry={"expiry": 1800})
+    relay.gates.known["b.test"] = Circuit(
+        open_until=START + timedelta(days=9), openings=1, cause="451 4.4.1 refused"
+    )
+    (message_id,) = await submit(relay, 1)
+    await Fleet(relay, workers=1).run(all_final(relay))
+    assert relay.states(message_id) == {"user0@b.test": State.EXPIRED}
+    (record,) = deliveries(relay)
+    assert timedelta(0) <= record.attempts[-1].started - (START + 1800 * S) < 60 * S
+    assert "451 4.4.1 refused" in str(record.recipients["user0@b.test"].reply)
+    assert "b.test" not in dialer.tried
+    while await relay.work(QueueName.DSN) or await relay.work(QueueName.ACCEPTED):
+        pass
+    assert len(relay.reports_of(message_id)) == 1
+
+
+async def test_a_probe_with_a_stale_job_leaves_the_probe_to_the_next(relay: MemoryRelay) -> None:
+    await submit(relay, 1)
+    (job,) = relay.queue.receive(QueueName.DELIVERY)
+    await relay.queue.hide(QueueName.DELIVERY, job.receipt, 0)
+    await relay.work(QueueName.DELIVERY)
+    due = Circuit(open_until=START - S, openings=1)
+    await relay.gates.change_circuit("b.test", lambda _: due)
+    relay.delivery = replace(relay.delivery, gatekeeper=relay.gatekeeper())
+    await relay.queue.send(QueueName.DELIVERY, [OutgoingJob(body=job.body)])
+    updates = relay.gates.updates["circuit"]
+    assert await relay.work(QueueName.DELIVERY)
+    assert relay.gates.updates["circuit"] == updates + 2
+    assert relay.gates.known["b.test"] == due
+
+
+# Connections.
+
+
+async def test_no_more_connections_than_allowed_and_one_write_for_many_messages(
+    relay: MemoryRelay, dialer: TimedDialer
+) -> None:
+    policy(relay, "b.test", max_connections=2)
+    dialer.takes["b.test"] = 1.0
+    await submit(relay, 100)
+    await Fleet(relay, workers=1).run(all_final(relay))
+    assert {record.status for record in deliveries(relay)} == {State.SENT}
+    assert dialer.most_open["b.test"] == 2
+    # Two for each of ten batches, and a few while the site was new.
+    assert relay.gates.updates["take_connection"] <= 25
+    assert relay.gates.connections == {}
+
+
+async def test_over_all_workers_there_are_no_more_connections_than_allowed(
+    relay: MemoryRelay, dialer: TimedDialer
+) -> None:
+    policy(relay, "b.test", max_connections=3)
+    dialer.takes["b.test"] = 2.0
+    await submit(relay, 200)
+    await Fleet(relay).run(all_final(relay))
+    assert {record.status for record in deliveries(relay)} == {State.SENT}
+    assert {len(record.attempts) for record in deliveries(relay)} == {1}
+    assert dialer.most_open["b.test"] <= 3
+    assert relay.gates.connections == {}
+
+
+async def test_when_others_have_all_connections_mail_waits_without_an_attempt(
+    relay: MemoryRelay, dialer: TimedDialer
+) -> None:
+    policy(relay, "b.test", max_connections=1)
+    await relay.gates.take_connection("b.test", limit=1, owner="x", now=START, until=START + 120 * S)
+    await submit(relay, 3)
+    await Fleet(relay, workers=2).run(all_final(relay))
+    assert {len(record.attempts) for record in deliveries(relay)} == {1}
+    assert min(dialer.tried["b.test"]) >= START + 120 * S
+
+
+# What it costs when there is nothing to hold back, and when the store is away.
+
+
+async def test_mail_without_limits_costs_no_call_of_its_own(relay: MemoryRelay) -> None:
+    await submit(relay, 300)
+    await submit(relay, 300, "c.test")
+    await Fleet(relay, workers=4).run(all_final(relay))
+    assert relay.gates.updates.total() == 0
+    # A worker's first look at which circuits are open; the next would come after ten seconds.
+    assert relay.gates.reads == {"troubled": 4}
+
+
+async def test_when_the_store_is_away_a_limit_holds_in_each_worker_and_says_so(
+    relay: MemoryRelay, dialer: TimedDialer
+) -> None:
+    policy(relay, "b.test", rate="60/min", max_connections=3)
+    dialer.takes["b.test"] = 0.5
+    for call in STORE:
+        relay.faults.fail(f"gates.{call}", times=None)
+    await submit(relay, 100)
+    await Fleet(relay, workers=1).run(all_final(relay))
+    assert {record.status for record in deliveries(relay)} == {State.SENT}
+    assert most_in_any(dialer.tried["b.test"], 10 * S) <= 11
+    assert dialer.most_open["b.test"] <= 3
+    assert relay.metrics.counts["gates_unreachable"] > 0
+    assert relay.gates.updates.total() == 0
+
+
+async def test_when_the_store_is_away_a_dead_site_is_let_alone_by_each_worker(
+    relay: MemoryRelay, dialer: TimedDialer
+) -> None:
+    for call in STORE:
+        relay.faults.fail(f"gates.{call}", times=None)
+    dialer.host("b.test").refusal = DEAD
+    await submit(relay, 100)
+    await Fleet(relay, workers=2).run(lambda: relay.clock.now() - START > 290 * S)
+    assert len(dialer.tried["b.test"]) <= 2 * 5
