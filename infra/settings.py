@@ -15,8 +15,10 @@ import platform
 from collections.abc import Mapping
 from typing import Any, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
+from empath.domain.lifecycle import DEFAULT_TYPES, LIFECYCLE_TYPES
+from empath.domain.redaction import REDACTED_FIELDS
 from empath.net.nameserver import parse_nameserver
 from infra.ingress_settings import IngressSettings
 
@@ -79,6 +81,24 @@ class Settings(IngressSettings):
     retry_concurrency: int = Field(20, ge=2, le=1000)
     dsn_concurrency: int = Field(5, ge=2, le=1000)
     journal_retries: int = Field(10, ge=0, le=10_000)
+
+    # The audit trail, and what is left out of it and of events (domain/redaction.py has the names). With lock
+    # days nobody deletes a block before they are over; in compliance mode not even the account's root.
+    audit: Literal["on", "off"] = "on"
+    audit_lock_days: int = Field(0, ge=0, le=36_500)
+    audit_lock_mode: Literal["governance", "compliance"] = "governance"
+    redact: str = ""
+    # What applications are told on the event bus; empty for nothing.
+    event_types: str = ",".join(DEFAULT_TYPES)
+
+    @field_validator("event_types", "redact")
+    @classmethod
+    def _known_words(cls, value: str, info: ValidationInfo) -> str:
+        known = LIFECYCLE_TYPES if info.field_name == "event_types" else REDACTED_FIELDS
+        words = [word for part in value.split(",") if (word := part.strip())]
+        if unknown := [word for word in words if word not in known]:
+            raise ValueError(f"expected some of {', '.join(known)}, not {unknown[0]!r}")
+        return ",".join(words)
 
     @field_validator("nameservers")
     @classmethod

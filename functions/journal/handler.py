@@ -1,16 +1,16 @@
 """The door of the journal: changes of the ledger, in order, from its stream."""
 
 from empath.bootstrap import functions_runtime
-from empath.door import Context, Event, delivery_changes
-from empath.pipeline.journal import Journal
+from empath.door import Context, Event, stream_changes
+from empath.pipeline.chronicle import Chronicle
 
 runtime = functions_runtime()
 
 
 async def work(event: Event) -> None:
     ports = runtime.ports
-    await ports.open("spool", "ledger")
-    await Journal.over(ports).note_all(delivery_changes(event))
+    await ports.open("spool", "ledger", "audit", "events")
+    await Chronicle.over(ports).take(stream_changes(event))
 
 
 def handler(event: Event, context: Context) -> None:

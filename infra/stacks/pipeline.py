@@ -116,6 +116,21 @@ class Pipeline(cdk.Stack):
         )
         worker.may(UPDATE, self._deliveries)
         worker.may(DELETE, self._messages)
+        worker.may(["events:PutEvents"], self._storage.bus.event_bus_arn)
+        environment = {
+            "EMPATH_EVENT_BUS": self._storage.bus.event_bus_name,
+            "EMPATH_EVENT_TYPES": self._settings.event_types,
+            "EMPATH_REDACT": self._settings.redact,
+        }
+        if self._storage.audit is not None:
+            bucket = self._storage.audit.bucket
+            # Writing one block after another, and reading one that another writer was faster with.
+            worker.may(["s3:GetObject", "s3:PutObject"], bucket.arn_for_objects("audit/*"))
+            worker.may(LIST, bucket.bucket_arn)
+            worker.may(UPDATE, self._control, keys="audit#*")
+            environment["EMPATH_AUDIT_BUCKET"] = bucket.bucket_name
+        for variable, value in environment.items():
+            worker.function.add_environment(variable, value)
 
     def _worker(self, name: FunctionName) -> Worker:
         live = self._queues.live

@@ -33,7 +33,8 @@ ALLOWED = {
     },
     "journal": {
         "dynamodb": {"GetItem", "UpdateItem"},
-        "s3": {"DeleteObject"},
+        "s3": {"DeleteObject", "GetObject", "ListBucket", "PutObject"},
+        "events": {"PutEvents"},
         # For the failure destination, from CDK.
         "sqs": {"SendMessage", "GetQueueAttributes", "GetQueueUrl"},
     },
@@ -62,6 +63,10 @@ ENVIRONMENT = {
     "EMPATH_TRACING",
     "POWERTOOLS_METRICS_NAMESPACE",
     "POWERTOOLS_SERVICE_NAME",
+}
+EXTRA = {
+    "retry": {"EMPATH_DEAD_LETTER_QUEUE_URLS"},
+    "journal": {"EMPATH_AUDIT_BUCKET", "EMPATH_EVENT_BUS", "EMPATH_EVENT_TYPES", "EMPATH_REDACT"},
 }
 
 
@@ -120,8 +125,7 @@ def test_tracing_adds_only_the_right_to_send_traces(aws: Synthesised, traced: Sy
 def test_a_function_knows_its_surroundings(aws: Synthesised, name: str) -> None:
     function = aws.function(name)
     variables = function["Environment"]["Variables"]
-    extra = {"EMPATH_DEAD_LETTER_QUEUE_URLS"} if name == "retry" else set()
-    assert set(variables) == ENVIRONMENT | extra
+    assert set(variables) == ENVIRONMENT | EXTRA.get(name, set())
     assert function["Runtime"] == "python3.13"
     assert function["Architectures"] == ["arm64"]
     assert function["Handler"] == "handler.handler"

@@ -12,16 +12,18 @@ from tests.infra.conftest import Synthesised
 DAY = 24 * 3600
 
 
-def test_the_spool_is_private_and_encrypted(aws: Synthesised) -> None:
-    (bucket,) = aws.properties("AWS::S3::Bucket").values()
-    assert all(bucket["PublicAccessBlockConfiguration"].values())
-    assert len(bucket["PublicAccessBlockConfiguration"]) == 4
-    (rule,) = bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"]
-    assert rule["ServerSideEncryptionByDefault"]["SSEAlgorithm"] == "AES256"
+def test_buckets_are_private_and_encrypted(aws: Synthesised) -> None:
+    buckets = aws.properties("AWS::S3::Bucket").values()
+    assert len(buckets) == 2
+    for bucket in buckets:
+        assert all(bucket["PublicAccessBlockConfiguration"].values())
+        assert len(bucket["PublicAccessBlockConfiguration"]) == 4
+        (rule,) = bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+        assert rule["ServerSideEncryptionByDefault"]["SSEAlgorithm"] == "AES256"
 
 
 def test_the_lifecycle_removes_only_what_no_message_can_still_need(aws: Synthesised) -> None:
-    (bucket,) = aws.properties("AWS::S3::Bucket").values()
+    bucket = _bucket(aws, "Spool")
     (rule,) = bucket["LifecycleConfiguration"]["Rules"]
     assert rule["Status"] == "Enabled"
     assert rule["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 1}
@@ -122,7 +124,7 @@ def test_cloudformation_chooses_every_physical_name(aws: Synthesised) -> None:
 def test_outputs_name_everything_that_clients_need(aws: Synthesised) -> None:
     outputs = {*aws.storage["Outputs"], *aws.pipeline["Outputs"]}
     assert outputs >= {
-        *("SpoolBucket", "DeliveriesTable", "ControlTable"),
+        *("SpoolBucket", "DeliveriesTable", "ControlTable", "AuditBucket", "EventBus"),
         *("AcceptedQueueUrl", "DeliveryQueueUrl", "RetryQueueUrl", "DsnQueueUrl"),
         *("DeliveryHighQueueUrl", "DeliveryBulkQueueUrl", "DeliveryHighDeadLetterQueueUrl"),
         *("AcceptedDeadLetterQueueUrl", "DeliveryDeadLetterQueueUrl"),
@@ -137,6 +139,15 @@ def _queue(synthesised: Synthesised, name: str) -> dict[str, Any]:
         for logical_id, queue in synthesised.properties("AWS::SQS::Queue").items()
         # Behind the name stand eight digits of CDK's.
         if logical_id[:-8] == f"Queues{name.replace('-', '')}" and "RedrivePolicy" in queue
+    )
+    return found
+
+
+def _bucket(synthesised: Synthesised, construct: str) -> dict[str, Any]:
+    (found,) = (
+        dict(bucket)
+        for logical_id, bucket in synthesised.properties("AWS::S3::Bucket").items()
+        if logical_id.startswith(construct)
     )
     return found
 

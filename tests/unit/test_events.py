@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from empath.domain.delivery_state import State
-from empath.door import delivery_changes, received_jobs
+from empath.domain.records import DeliveryRecord, MessageRecord
+from empath.door import received_jobs, stream_changes
 from empath.pipeline.jobs import AcceptedJob, DeliveryJob, DsnJob, Job, decode
 
 EVENTS = Path(__file__).parents[2] / "events"
@@ -38,14 +39,15 @@ def test_a_trace_header_comes_with_its_job() -> None:
     assert received.trace_header == decode(AcceptedJob, received.body).trace_header
 
 
-def test_the_stream_event_shows_deliveries_before_and_after_and_leaves_out_messages() -> None:
-    changes = delivery_changes(event("journal"))
-    (old, new), *others = changes
-    assert old is not None
-    assert new is not None
-    assert (old.status, new.status) == (State.QUEUED, State.SENT)
-    assert new.is_settled
-    assert others == [(None, None)]
+def test_the_stream_event_shows_deliveries_and_messages_before_and_after() -> None:
+    first, second = stream_changes(event("journal"))
+    assert isinstance(first.old, DeliveryRecord)
+    assert isinstance(first.new, DeliveryRecord)
+    assert (first.old.status, first.new.status) == (State.QUEUED, State.SENT)
+    assert first.new.is_settled
+    assert isinstance(second.new, MessageRecord)
+    assert first.id != second.id
+    assert first.at.year == 2026
 
 
 def test_there_is_an_event_for_every_function() -> None:

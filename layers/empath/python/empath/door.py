@@ -8,18 +8,18 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar
 
 from empath.aws.items import record_of_image
 from empath.bootstrap import Ports
 from empath.config.environment import ConfigError
-from empath.domain.records import DeliveryRecord
 from empath.observe.logging import log_context
 from empath.observe.tracing import continued, traced
 from empath.pipeline.accept import trace_header_of
 from empath.pipeline.batch import work_through
+from empath.pipeline.changes import Record, StreamChange
 from empath.pipeline.jobs import Job, decode
-from empath.pipeline.journal import Change
 from empath.ports import QueueName, ReceivedJob
 
 Event = Mapping[str, Any]
@@ -65,17 +65,24 @@ def received_jobs(event: Event) -> list[ReceivedJob]:
     ]
 
 
-def delivery_changes(event: Event) -> Sequence[Change]:
-    """Every change in a stream event; None for an image that is no delivery."""
+def stream_changes(event: Event) -> Sequence[StreamChange]:
+    """Every change in an event of the ledger's stream, in order; None for an image that is none of ours.
+
+    Raises LedgerTrouble for an image that this release cannot read, before anything is done with the others.
+    """
     return [
-        (_delivery(record["dynamodb"].get("OldImage")), _delivery(record["dynamodb"].get("NewImage")))
+        StreamChange(
+            id=record["eventID"],
+            at=datetime.fromtimestamp(record["dynamodb"]["ApproximateCreationDateTime"], UTC),
+            old=_record(record["dynamodb"].get("OldImage")),
+            new=_record(record["dynamodb"].get("NewImage")),
+        )
         for record in event["Records"]
     ]
 
 
-def _delivery(image: Mapping[str, Any] | None) -> DeliveryRecord | None:
-    record = record_of_image(image) if image else None
-    return record if isinstance(record, DeliveryRecord) else None
+def _record(image: Mapping[str, Any] | None) -> Record | None:
+    return record_of_image(image) if image else None
 
 
 def _queue_of(event: Event, ports: Ports) -> QueueName:

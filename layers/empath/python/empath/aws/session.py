@@ -107,6 +107,10 @@ class AwsSession:
         client: SecretsManagerClient = await self._client("secretsmanager", READ_TIMEOUT)
         return client
 
+    async def events(self) -> Any:
+        """EventBridge's."""
+        return await self._client("events", READ_TIMEOUT)
+
     async def _client(self, service: str, read_timeout: float) -> Any:
         async with self._opening:
             if service not in self._open:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from empath.config.environment import ConfigError
 from empath.config.functions import FunctionConfig
 from empath.domain.network import IPNetwork
+from empath.domain.redaction import Redaction
 from empath.pipeline.dead_hosts import DeadHosts
 from empath.system import SystemClock, UlidSource
 
@@ -18,10 +19,12 @@ if TYPE_CHECKING:
     from empath.aws.spool import S3Spool
     from empath.pipeline.gates import Gatekeeper
     from empath.ports import (
+        Audit,
         Clock,
         Control,
         Dialer,
         DnsCache,
+        Events,
         IdSource,
         JobQueue,
         Ledger,
@@ -131,6 +134,24 @@ class Ports:
         made: Routes = self._get("routes")
         return made
 
+    @property
+    def audit(self) -> Audit | None:
+        made: Audit | None = self._get("audit")
+        return made
+
+    @property
+    def events(self) -> Events | None:
+        made: Events | None = self._get("events")
+        return made
+
+    @property
+    def event_types(self) -> tuple[str, ...]:
+        return self.config.event_types
+
+    @property
+    def redaction(self) -> Redaction:
+        return Redaction.of(self.config.redact)
+
     async def open(self, *names: str) -> None:
         """Make ports by their attributes' names; those that are there already stay."""
         for name in names:
@@ -181,6 +202,8 @@ class Ports:
                 return DynamoLedger(await self._aws().dynamodb(), table)
             case "control" | "users" | "quotas" | "gatekeeper" | "dns_cache":
                 return await self._make_of_control(name, config.need("control_table"))
+            case "audit" | "events":
+                return await self._make_of_journal(name)
             case "secrets":
                 from empath.aws.secrets import SecretsManagerSecrets
 
@@ -203,6 +226,22 @@ class Ports:
 
                 return route_table(self)
         raise ValueError(f"no port is called {name!r}")
+
+    async def _make_of_journal(self, name: str) -> Any:
+        """None for what this deployment does without."""
+        config = self.config
+        if name == "events":
+            if config.event_bus is None or not config.event_types:
+                return None
+            from empath.aws.events import BridgeEvents
+
+            return BridgeEvents(await self._aws().events(), config.event_bus)
+        if config.audit_bucket is None:
+            return None
+        from empath.aws.audit import S3Audit
+
+        table, dynamodb = config.need("control_table"), await self._aws().dynamodb()
+        return S3Audit(await self._aws().s3(), config.audit_bucket, dynamodb, table)
 
     async def _make_of_control(self, name: str, table: str) -> Any:
         client = await self._aws().dynamodb()

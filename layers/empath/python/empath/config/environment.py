@@ -17,7 +17,9 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from empath.domain.address import check_domain
 from empath.domain.errors import AddressSyntaxError
 from empath.domain.errors import ConfigError as ConfigError
+from empath.domain.lifecycle import LifecycleType
 from empath.domain.network import IPNetwork
+from empath.domain.redaction import RedactedField
 from empath.ports.queue import QueueName
 
 MAX_PROCESSES = 64
@@ -75,6 +77,8 @@ def _json_object(value: Any) -> Any:
 Nameservers = Annotated[tuple[str, ...], BeforeValidator(_comma_list), AfterValidator(_nameservers)]
 RelayDomains = Annotated[tuple[str, ...], BeforeValidator(_comma_list), AfterValidator(_relay_domains)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_comma_list)]
+LifecycleTypes = Annotated[tuple[LifecycleType, ...], BeforeValidator(_comma_list)]
+RedactedFields = Annotated[tuple[RedactedField, ...], BeforeValidator(_comma_list)]
 Port = Annotated[Annotated[int, Field(ge=0, le=65_535)] | None, BeforeValidator(_port)]
 Processes = Annotated[int, Field(ge=1, le=MAX_PROCESSES), BeforeValidator(_processes)]
 Networks = Annotated[tuple[IPNetwork, ...], BeforeValidator(_comma_list)]

@@ -7,13 +7,17 @@ from typing import Literal
 from empath.config.environment import (
     ConfigError,
     Environment,
+    LifecycleTypes,
     Nameservers,
     Networks,
     QueueUrls,
+    RedactedFields,
     Url,
     variable,
 )
 from empath.domain.address import HostName
+from empath.domain.lifecycle import LIFECYCLE_TYPES
+from empath.domain.redaction import REDACTED_FIELDS
 from empath.ports.queue import QueueName
 
 
@@ -40,6 +44,14 @@ class FunctionConfig(Environment):
     )
     deliveries_table: str | None = variable("EMPATH_DELIVERIES_TABLE", None, "the name of the ledger's table")
     control_table: str | None = variable("EMPATH_CONTROL_TABLE", None, "the name of the control table")
+    audit_bucket: str | None = variable("EMPATH_AUDIT_BUCKET", None, "the name of the audit trail's bucket")
+    event_bus: str | None = variable("EMPATH_EVENT_BUS", None, "the name of an EventBridge bus")
+    event_types: LifecycleTypes = variable(
+        "EMPATH_EVENT_TYPES", (), f"some of {', '.join(LIFECYCLE_TYPES)}, comma between"
+    )
+    redact: RedactedFields = variable(
+        "EMPATH_REDACT", (), f"some of {', '.join(REDACTED_FIELDS)}, comma between"
+    )
     hostname: HostName | None = variable("EMPATH_HOSTNAME", None, "the relay's own host name")
     nameservers: Nameservers = variable(
         "EMPATH_NAMESERVERS", (), "IP addresses of name servers, each with :port if not 53, comma between"

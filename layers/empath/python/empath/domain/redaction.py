@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 REDACTED = "[REDACTED]"
 
 RedactedField = Literal["reverse_path", "recipient", "client", "helo", "user", "reply"]
 """What can be left out. Addresses keep their domain; addresses in a reply go with `recipient`."""
+REDACTED_FIELDS: tuple[RedactedField, ...] = get_args(RedactedField)
 
 # Anything of the shape of an address, quoted local parts included; a reply may name any.
 _ADDRESS = re.compile(r"[^\s<>()\[\],;:@\"]+@|\"[^\"]{0,64}\"@")
