@@ -1,4 +1,4 @@
-"""Clients for S3, SQS, DynamoDB and Secrets Manager: opened once per process, on first use, and closed
+"""Clients for S3, SQS, DynamoDB, Secrets Manager and SES: opened once per process, on first use, and closed
 together.
 
 Region, credentials and endpoint come from where the AWS SDKs look for them (AWS_REGION, the role of the task
@@ -40,6 +40,9 @@ READ_TIMEOUT = 10.0
 
 S3_READ_TIMEOUT = 30.0
 
+SES_READ_TIMEOUT = 60.0
+"""Seconds. It answers once it has queued the message, and giving up before is what makes mail go twice."""
+
 ATTEMPTS = 3
 """Tries of one call, the first included. The SDK waits up to 1, then up to 2 seconds between them; whoever
 needs more patience has a queue behind it."""
@@ -49,7 +52,7 @@ KEEPALIVE = 15.0
 does not start on a connection that the other end is just closing."""
 
 
-def config(*, read_timeout: float = READ_TIMEOUT) -> AioConfig:
+def config(*, read_timeout: float = READ_TIMEOUT, attempts: int = ATTEMPTS) -> AioConfig:
     """How every client is set up.
 
     The client costs more than everything else on the path of a message, so what it does per call is kept
@@ -58,7 +61,7 @@ def config(*, read_timeout: float = READ_TIMEOUT) -> AioConfig:
     one together from a dozen parts for every call (a sixth of its CPU).
     """
     return AioConfig(
-        retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
+        retries={"mode": "standard", "total_max_attempts": attempts},
         connect_timeout=CONNECT_TIMEOUT,
         read_timeout=read_timeout,
         max_pool_connections=MAX_POOL_CONNECTIONS,
@@ -111,20 +114,28 @@ class AwsSession:
         """EventBridge's."""
         return await self._client("events", READ_TIMEOUT)
 
-    async def _client(self, service: str, read_timeout: float) -> Any:
+    async def sesv2(self, region: str | None = None) -> Any:
+        """Of the process's region or another one. A call is made once: mail is not to go twice."""
+        return await self._client("sesv2", SES_READ_TIMEOUT, attempts=1, region=region)
+
+    async def _client(
+        self, service: str, read_timeout: float, *, attempts: int = ATTEMPTS, region: str | None = None
+    ) -> Any:
+        arguments = self._client_arguments | ({"region_name": region} if region else {})
+        name = f"{service} {region}" if region else service
         async with self._opening:
-            if service not in self._open:
+            if name not in self._open:
                 # As Any: the stubs know 400 services by literal name, and each argument by its type.
                 create: Any = self._session.create_client
-                settings = config(read_timeout=read_timeout)
+                settings = config(read_timeout=read_timeout, attempts=attempts)
                 try:
                     self._require_region()
-                    client = create(service, config=settings, **self._client_arguments)
-                    self._open[service] = await self._exits.enter_async_context(client)
+                    client = create(service, config=settings, **arguments)
+                    self._open[name] = await self._exits.enter_async_context(client)
                 except (BotoCoreError, ValueError) as error:
                     # No request was made yet: this is about the environment, or the user's AWS files.
                     raise ConfigError(f"the AWS settings cannot be used: {error}") from error
-        return self._open[service]
+        return self._open[name]
 
     def _require_region(self) -> None:
         # With an explicit endpoint botocore would notice only when it signs the first request.

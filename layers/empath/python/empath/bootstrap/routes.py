@@ -44,9 +44,22 @@ def route_table(ports: Ports) -> RouteTable:
         await ports.open("resolver", "dialer")
         return ToStore(ports.resolver, ports.dialer, ports.ids, ports.dead_hosts)
 
+    async def ses() -> Route:
+        from empath.aws.ses_route import ToSes
+
+        return ToSes(ports.ses)
+
+    async def webhook() -> Route:
+        from empath.net.webhook import ToWebhook
+
+        await ports.open("resolver")
+        return ToWebhook(ports.resolver, await secrets(), ports.clock)
+
     async def sink() -> Route:
         from empath.pipeline.routes import ToNowhere
 
         return ToNowhere()
 
-    return RouteTable({"mx": mx, "smarthost": smarthost, "lmtp": lmtp, "sink": sink})
+    return RouteTable(
+        {"mx": mx, "smarthost": smarthost, "lmtp": lmtp, "ses": ses, "webhook": webhook, "sink": sink}
+    )
