@@ -129,6 +129,10 @@ class Ports:
         made: Dialer = self._get("dialer")
         return made
 
+    async def ses(self, region: str | None) -> Any:
+        """The SES client of a region; None is the process's own."""
+        return await self._aws().sesv2(region)
+
     @property
     def routes(self) -> Routes:
         made: Routes = self._get("routes")
