@@ -29,7 +29,7 @@ BYTECODE = ["**/__pycache__", "**/*.pyc"]
 # Rooms of the library that no function imports.
 NOT_IN_FUNCTIONS = ("control", "local", "testing", "ingress")
 # Service descriptions that the library (or the X-Ray SDK) loads; botocore carries over 400.
-BOTOCORE_SERVICES = frozenset({"dynamodb", "events", "s3", "secretsmanager", "sqs", "sts", "xray"})
+BOTOCORE_SERVICES = frozenset({"dynamodb", "events", "s3", "secretsmanager", "sesv2", "sqs", "sts", "xray"})
 
 
 def function_code(name: str) -> lambda_.Code:

@@ -37,7 +37,7 @@ class ToSmarthost:
             raise TypeError(f"not the settings of a smarthost: {settings!r}")
         if settings.secret is not None and policy.tls == "opportunistic":
             # A password is not for whoever can take STARTTLS away, or show any certificate.
-            policy = policy.model_copy(update={"tls": "required"})
+            policy = policy.model_copy(update={"tls": "verified"})
 
         async def endpoints() -> AsyncIterator[Endpoint]:
             credentials = await self.secrets.credentials(settings.secret) if settings.secret else None

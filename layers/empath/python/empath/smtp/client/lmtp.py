@@ -9,14 +9,27 @@ from __future__ import annotations
 
 from empath.domain.outcome import outcome_of_reply
 from empath.domain.reply import Reply
+from empath.smtp.client.envelope import OutgoingMail
+from empath.smtp.client.offer import Offer
+from empath.smtp.client.reply_reader import ReplyReader
 from empath.smtp.client.state import Stage, Step
-from empath.smtp.client.transaction import Due, MailTransaction
+from empath.smtp.client.transaction import CHUNK, Due, MailTransaction
 
 
 class LmtpTransaction(MailTransaction):
-    """A mail transaction after LHLO. Its offer must be without CHUNKING."""
+    """A mail transaction after LHLO."""
 
-    _answered = 0
+    def __init__(
+        self,
+        mail: OutgoingMail,
+        offer: Offer,
+        reader: ReplyReader | None = None,
+        *,
+        reset: bool = False,
+        chunk: int = CHUNK,
+    ) -> None:
+        super().__init__(mail, offer.without({"CHUNKING"}), reader, reset=reset, chunk=chunk)
+        self._answered = 0
 
     def _hear_final(self, reply: Reply) -> None:
         if reply.code < 200 or 300 <= reply.code < 400:
