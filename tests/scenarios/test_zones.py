@@ -376,6 +376,21 @@ async def test_a_host_that_did_not_answer_is_no_message_s_first_try_for_some_min
     assert tried == [["a.test", "b.test"], ["b.test"], ["a.test", "b.test"]]
 
 
+@pytest.mark.parametrize("secure", [True, False])
+async def test_what_dnssec_proved_is_kept_with_the_attempt(*, secure: bool) -> None:
+    dialer = SilentDialer()
+    dialer.host("mx.test").outcome = ACCEPTED
+    async with serving(mx((10, "mx.test"), secure=secure) | HOST) as server:
+        relay = MemoryRelay(dialer=dialer, resolver=DnsResolver([server.nameserver]))
+        relay.control.items["*"] = {}
+        await relay.submit("ann@a.test", ["bob@example.test"])
+        assert await relay.work(QueueName.ACCEPTED)
+        assert await relay.work(QueueName.DELIVERY)
+    (record,) = relay.ledger.all_deliveries()
+    (attempt,) = record.attempts
+    assert attempt.dnssec is (True if secure else None)
+
+
 async def test_a_route_to_one_of_our_own_addresses_is_a_loop() -> None:
     async with serving(mx((10, "a.test"), (20, "b.test"), (30, "c.test")) | HOSTS) as server:
         resolver = DnsResolver([server.nameserver])

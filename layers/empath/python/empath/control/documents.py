@@ -142,6 +142,7 @@ def _attempt(attempt: Attempt) -> Document:
         "reason": attempt.reason.value if attempt.reason else None,
         "retry_after": attempt.retry_after,
         "tls": attempt.tls,
+        "dnssec": bool(attempt.dnssec),
         "ambiguous": attempt.ambiguous,
     }
 

@@ -108,6 +108,8 @@ class Attempt(BaseModel):
     retry_after: int | None = None
     """Seconds that the next hop asked to wait, where policy listens to that."""
     tls: str | None = None
+    dnssec: bool | None = None
+    """True: the name server says that DNSSEC proved the next hop to be the destination's."""
     ambiguous: bool = False
     """The content may have been accepted although nobody said so."""
 

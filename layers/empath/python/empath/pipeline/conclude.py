@@ -30,6 +30,7 @@ class AttemptResult:
     ambiguous: bool = False
     passed_on: frozenset[str] = frozenset()
     """Recipients whose NOTIFY the next hop was told."""
+    dnssec: bool = False
 
     @classmethod
     def for_all(cls, record: DeliveryRecord, outcome: RecipientOutcome) -> AttemptResult:
@@ -175,6 +176,7 @@ def _with_result(
             "trouble": classify(told.reply, told.reason) if told and told.event is not Event.ACCEPT else None,
             "retry_after": hint,
             "tls": result.tls,
+            "dnssec": result.dnssec or None,
             "ambiguous": result.ambiguous,
         }
     )

@@ -239,7 +239,7 @@ class Delivery(Stage):
                 raise work.next_hop
             done = await work.next_hop.deliver(transaction, time_left=lambda: work.invocation.for_attempts)
             return AttemptResult(
-                done.outcomes, done.next_hop, done.tls, done.ambiguous, passed_on=done.passed_on
+                done.outcomes, done.next_hop, done.tls, done.ambiguous, done.passed_on, done.dnssec
             )
         except Refusal as met:
             return AttemptResult(dict.fromkeys(recipients, outcome_of_refusal(met)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from empath.domain.errors import PermanentRefusal, Refusal, TransientRefusal
 from empath.domain.network import IPNetwork
@@ -26,6 +26,8 @@ class MailHosts:
     """What to try, in order; raises the refusal that explains why there is nothing."""
     dialer: Dialer
     dead: DeadHosts | None = None
+    dnssec: bool = False
+    """The hosts' names came with the AD bit."""
 
     async def deliver(self, transaction: Transaction, *, time_left: Callable[[], float]) -> Handover:
         refusal: Refusal | None = None
@@ -36,7 +38,7 @@ class MailHosts:
                 if deadline <= 0:
                     break
                 try:
-                    channel = await self.dialer.connect(endpoint, deadline=deadline)
+                    channel = await self.dialer.connect(replace(endpoint, site=self.site), deadline=deadline)
                 except Refusal as met:
                     # RFC 5321 §5.1: the next host may answer. Temporary words weigh more than final ones.
                     refusal = _kinder(refusal, met)
@@ -48,7 +50,12 @@ class MailHosts:
                 try:
                     done = await channel.transact(transaction)
                     return Handover(
-                        done.outcomes, str(endpoint), channel.tls, done.ambiguous, passed_on=done.passed_on
+                        done.outcomes,
+                        str(endpoint),
+                        channel.tls,
+                        done.ambiguous,
+                        done.passed_on,
+                        dnssec=self.dnssec,
                     )
                 finally:
                     await channel.close()
@@ -76,7 +83,7 @@ class ToExchangers:
                 found, policy, self.resolver, dead=self.dead, own_addresses=self.own_addresses
             )
 
-        return MailHosts(found.site, endpoints, self.dialer, self.dead)
+        return MailHosts(found.site, endpoints, self.dialer, self.dead, found.authenticated)
 
 
 def _kinder(known: Refusal | None, met: Refusal) -> Refusal:

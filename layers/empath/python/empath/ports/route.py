@@ -27,6 +27,8 @@ class Handover:
     """The message may have been taken although nobody said so."""
     passed_on: frozenset[str] = frozenset()
     """Recipients whose NOTIFY the next hop was told (RFC 3461 §5.2.1)."""
+    dnssec: bool = False
+    """DNSSEC proved the next hop to be the destination's, as the name server says."""
 
     @classmethod
     def refused(cls, transaction: Transaction, refusal: Refusal, next_hop: str | None = None) -> Handover:
