@@ -19,7 +19,7 @@ def test_a_template_may_use_every_field_and_dollar_signs() -> None:
     template = {
         "subject": "[$relay] $event: $subject",
         "body": "$$5 ${relay} $subject $event $recipients $received $returned $envelope_id $report_id",
-        "recipient": "$address $why $reply $advice $server $status $until",
+        "recipient": "$address $original $why $reply $advice $server $status $until",
     }
     assert read_tenant_policy({"reports": {"template": template}}).reports.template.subject is not None
 

@@ -140,6 +140,21 @@ def test_a_reply_of_several_lines_is_told_line_by_line_and_as_one_field() -> Non
     assert "Diagnostic-Code: smtp; 550 5.7.1 first second\r\n" in status_part(report)
 
 
+@pytest.mark.parametrize(
+    ("orcpt", "told"),
+    [
+        ("rfc822;Bob+2Bx@first.test", "  bob@reject.test (sent to Bob+x@first.test)\n"),
+        ("utf-8;B\\x{F8}b@first.test", "  bob@reject.test (sent to Bøb@first.test)\n"),
+        ("rfc822;BOB@reject.test", "  bob@reject.test\n"),
+        ("rfc822;a+0D+0Ab@first.test", "  bob@reject.test (sent to a+0D+0Ab@first.test)\n"),
+        ("nonsense", "  bob@reject.test\n"),
+        (None, "  bob@reject.test\n"),
+    ],
+)
+def test_the_text_names_the_address_that_the_sender_knows(orcpt: str | None, told: str) -> None:
+    assert told in text_part(with_recipient(orcpt=orcpt))
+
+
 def test_words_of_our_own_are_not_called_smtp() -> None:
     report = with_recipient(reason=Reason.NO_SUCH_DOMAIN, diagnostic=Reply.of(550, "5.1.2", "no such domain"))
     assert "Diagnostic-Code: X-Empath; 550 5.1.2 no such domain\r\n" in status_part(report)

@@ -59,7 +59,7 @@ templates = st.builds(
     ReportTemplate,
     subject=st.none() | words.map("{} $subject".format),
     body=st.none() | words.map("{}\n$recipients$envelope_id".format),
-    recipient=st.none() | st.just("$address\n$reply $server\n$why $advice $status $until"),
+    recipient=st.none() | st.just("$address $original\n$reply $server\n$why $advice $status $until"),
 )
 reports = st.builds(
     Report,

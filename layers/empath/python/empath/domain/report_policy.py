@@ -24,7 +24,7 @@ SUBJECT_FIELDS = frozenset({"relay", "subject", "event"})
 BODY_FIELDS = frozenset(
     {"relay", "subject", "event", "recipients", "received", "returned", "envelope_id", "report_id"}
 )
-RECIPIENT_FIELDS = frozenset({"address", "why", "reply", "advice", "server", "status", "until"})
+RECIPIENT_FIELDS = frozenset({"address", "original", "why", "reply", "advice", "server", "status", "until"})
 
 
 def _checked(known: frozenset[str]) -> Callable[[str], str]:

@@ -101,6 +101,12 @@ def original_recipient(orcpt: str, *, utf8: bool = False) -> str | None:
     return f"{kind};{decoded_xtext(value)}"
 
 
+def original_address(orcpt: str) -> str | None:
+    """The address of an ORCPT parameter as a person would write it; None for a broken one."""
+    value = original_recipient(orcpt, utf8=True)
+    return None if value is None else unescaped(value.partition(";")[2])
+
+
 def decoded_xtext(text: str) -> str:
     """`text` with its hexchars decoded; as it is when that would give anything but printable ASCII."""
     plain = _HEXCHAR.sub(lambda match: chr(int(match.group(1), 16)), text)

@@ -14,7 +14,7 @@ from email.utils import format_datetime
 from string import Template
 
 from empath.domain.reason import Reason
-from empath.dsn.encoding import DIRECTION, UNPRINTABLE, decoded_xtext
+from empath.dsn.encoding import DIRECTION, UNPRINTABLE, decoded_xtext, original_address
 from empath.dsn.model import Action, Report, ReportedRecipient
 
 _WIDTH = 72
@@ -161,6 +161,7 @@ def _body_fields(report: Report) -> Mapping[str, str]:
 def _recipient_fields(recipient: ReportedRecipient) -> Mapping[str, str]:
     return {
         "address": printable(str(recipient.final_recipient)),
+        "original": _original(recipient),
         "why": _WHY.get(recipient.reason, "") if recipient.reason else "",
         "reply": " ".join(_lines_of(recipient)),
         "advice": _advice(recipient) if recipient.action is Action.FAILED else "",
@@ -184,7 +185,9 @@ def _count(recipients: list[ReportedRecipient]) -> str:
 
 
 def _story(recipient: ReportedRecipient) -> Iterator[str]:
-    yield f"  {printable(str(recipient.final_recipient))}"
+    original = _original(recipient)
+    sent_to = f" (sent to {original})" if original else ""
+    yield f"  {printable(str(recipient.final_recipient))}{sent_to}"
     if recipient.reason in _WHY:
         yield _wrapped(_WHY[recipient.reason], "    ")
     if recipient.diagnostic is not None:
@@ -196,6 +199,12 @@ def _story(recipient: ReportedRecipient) -> Iterator[str]:
         yield _wrapped(f"It is tried until {format_datetime(recipient.will_retry_until)}.", "    ")
     if recipient.action is Action.FAILED:
         yield _wrapped(f"What you can do: {_advice(recipient)}", "    ")
+
+
+def _original(recipient: ReportedRecipient) -> str:
+    """The address that the sender knows (ORCPT), where it is another one; else empty."""
+    original = printable(original_address(recipient.orcpt) or "") if recipient.orcpt else ""
+    return "" if original.lower() == printable(str(recipient.final_recipient)).lower() else original
 
 
 def _whose_words(recipient: ReportedRecipient) -> str:
