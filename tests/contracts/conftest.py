@@ -91,6 +91,8 @@ async def make_deliveries_table(dynamodb: DynamoDBClient) -> str:
                         "status",
                         "reason",
                         "domain",
+                        "priority",
+                        "tenant",
                     ],
                 },
             }

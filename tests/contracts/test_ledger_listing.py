@@ -69,6 +69,15 @@ async def test_a_row_tells_what_the_clock_decides_on(ledger: Ledger) -> None:
     ]
 
 
+async def test_a_row_tells_priority_and_tenant(ledger: Ledger) -> None:
+    delivery = await created(ledger, priority="bulk", tenant="shop")
+    await ledger.record(concluded(await claimed(ledger, delivery), Event.DEFER), owner="a")
+    record = await stored(ledger, delivery.key)
+    assert (record.priority, record.tenant) == ("bulk", "shop")
+    [row] = await listing(ledger, State.DEFERRED)
+    assert (row.priority, row.tenant) == ("bulk", "shop")
+
+
 async def test_a_queued_or_sent_delivery_is_not_listed(ledger: Ledger) -> None:
     await created(ledger)
     await after(ledger, Event.ACCEPT)

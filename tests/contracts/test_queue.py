@@ -235,6 +235,39 @@ async def test_sqs_dead_letters_a_job_received_too_often_is_no_longer_given_out(
     assert dead.body == "poison"
 
 
+async def test_a_job_keeps_its_group_and_a_request_may_mix_them(bench: Bench) -> None:
+    groups = {"a": "shop", "b": "-", "c": None, "d": "Shop~0123456789abcdef/high"}
+    await bench.port.send(DELIVERY, [OutgoingJob(body, group=group) for body, group in groups.items()])
+    received = {}
+    while jobs := await bench.receive():
+        received |= {job.body: job.group for job in jobs}
+    assert received == groups
+
+
+async def test_jobs_of_one_group_are_in_work_side_by_side(bench: Bench) -> None:
+    await bench.port.send(DELIVERY, [OutgoingJob(str(number), group="shop") for number in range(5)])
+    received: list[str] = []
+    while jobs := await bench.receive():
+        received += [job.body for job in jobs]
+    assert sorted(received) == ["0", "1", "2", "3", "4"]
+
+
+@pytest.mark.parametrize("group", ["two words", "", "x" * 129, "K\u00e4se"])
+async def test_a_group_that_cannot_be_is_refused_alone(bench: Bench, group: str) -> None:
+    with pytest.raises(QueueTrouble):
+        await bench.port.send(DELIVERY, [OutgoingJob("good", group="shop"), OutgoingJob("bad", group=group)])
+    assert await drain(bench) == ["good"]
+
+
+async def test_sqs_dead_letters_keep_the_group(bench: Bench) -> None:
+    await bench.port.send(DELIVERY, [OutgoingJob("poison", group="shop")])
+    for _ in range(MAX_RECEIVE_COUNT + 1):
+        for job in await bench.receive():
+            await bench.port.hide(DELIVERY, job.receipt, 0)
+    [dead] = await bench.port.receive_dead(DELIVERY)
+    assert dead.group == "shop"
+
+
 async def test_sqs_dead_letters_stay_until_they_are_deleted(bench: Bench) -> None:
     await bench.port.send(DELIVERY, [OutgoingJob("poison")])
     for _ in range(MAX_RECEIVE_COUNT + 1):

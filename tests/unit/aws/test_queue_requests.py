@@ -103,3 +103,17 @@ async def test_delay_and_trace_header_are_attributes_of_their_own_entry() -> Non
             {"Id": "1", "MessageBody": "b"},
         ]
     ]
+
+
+async def test_each_entry_has_the_group_of_its_own_job() -> None:
+    client = ScriptedSqs()
+    await queue_on(client).send(
+        QueueName.DELIVERY, [OutgoingJob("a", group="shop"), OutgoingJob("b", group="-"), OutgoingJob("c")]
+    )
+    assert client.batches == [
+        [
+            {"Id": "0", "MessageBody": "a", "MessageGroupId": "shop"},
+            {"Id": "1", "MessageBody": "b", "MessageGroupId": "-"},
+            {"Id": "2", "MessageBody": "c"},
+        ]
+    ]

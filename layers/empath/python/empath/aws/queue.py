@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from empath.aws.errors import trouble
 from empath.domain.errors import QueueTrouble
-from empath.ports.queue import MAX_DELAY, OutgoingJob, QueueName, ReceivedJob
+from empath.ports.queue import MAX_DELAY, OutgoingJob, QueueName, ReceivedJob, is_group
 
 if TYPE_CHECKING:
     from types_aiobotocore_sqs import SQSClient
@@ -141,13 +141,17 @@ class Batch:
 
 def is_possible(job: OutgoingJob) -> bool:
     """Whether SQS could take it at all."""
+    if job.group is not None and not is_group(job.group):
+        return False
     return 0 <= job.delay <= MAX_DELAY and 0 < _octets_of(job) <= MAX_BODY
 
 
 def require_taken(jobs: int, refusals: Sequence[str | None]) -> None:
     """Raise QueueTrouble unless all of `jobs` were sent and none was refused."""
     reasons = [refusal for refusal in refusals if refusal is not None]
-    reasons += ["too long, empty or delayed for too long"] * (jobs - len(refusals))
+    reasons += ["too long, empty, delayed for too long, or of a group that cannot be"] * (
+        jobs - len(refusals)
+    )
     if reasons:
         raise QueueTrouble(f"{len(reasons)} of {jobs} jobs were not taken: {'; '.join(sorted(set(reasons)))}")
 

@@ -7,6 +7,7 @@ too many times the queue moves it to its dead-letter queue.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -17,6 +18,9 @@ MAX_DELAY = 900
 
 MAX_GROUP = 128
 """Characters of a group's name (SQS MessageGroupId)."""
+
+
+_GROUP = re.compile(rf"[!-~]{{1,{MAX_GROUP}}}")
 
 
 class QueueName(StrEnum):
@@ -69,6 +73,11 @@ class ReceivedJob:
     """The queue's own id for the job (not the mail's message id)."""
     trace_header: str | None = None
     group: str | None = None
+
+
+def is_group(name: str) -> bool:
+    """Whether a group can have this name."""
+    return _GROUP.fullmatch(name) is not None
 
 
 class JobQueue(Protocol):

@@ -19,7 +19,7 @@ from random import Random
 
 from empath.domain.errors import QueueTrouble
 from empath.ports.clock import Clock
-from empath.ports.queue import MAX_DELAY, MAX_GROUP, OutgoingJob, QueueName, ReceivedJob
+from empath.ports.queue import MAX_DELAY, OutgoingJob, QueueName, ReceivedJob, is_group
 
 MAX_BODY = 1_048_576
 MAX_VISIBILITY = 43_200
@@ -85,7 +85,7 @@ class MemoryJobQueue:
             if (
                 not 0 <= job.delay <= MAX_DELAY
                 or not 0 < len(job.body.encode()) <= MAX_BODY
-                or _is_bad(job.group)
+                or (job.group is not None and not is_group(job.group))
             ):
                 refused += 1
                 continue
@@ -182,12 +182,6 @@ class MemoryJobQueue:
         entry = self._in_flight(held, receipt)
         if entry is not None:
             del held[entry.message_id]
-
-
-def _is_bad(group: str | None) -> bool:
-    if group is None:
-        return False
-    return not 1 <= len(group) <= MAX_GROUP or any(not "!" <= character <= "~" for character in group)
 
 
 def _snapshot(held: dict[str, _Entry]) -> list[QueuedJob]:
