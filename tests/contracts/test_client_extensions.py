@@ -172,15 +172,15 @@ class TestBrokenExtensions:
 
     async def test_an_extension_that_worked_is_not_blamed_for_a_lost_connection(self) -> None:
         client = Remembering()
-        async with SmtpSink({"MAIL": ["250 2.1.0 Ok", DROP]}, extensions=("PIPELINING",)) as sink:
+        async with SmtpSink({"MAIL": ["250 2.1.0 Ok", DROP, DROP]}, extensions=("PIPELINING",)) as sink:
             channel = await client.connect(sink)
             assert shorts(await channel.transact(transaction())) == SENT
             lost = await channel.transact(transaction())
             await channel.close()
             assert set(shorts(lost).values()) == {"deferred 451 connection_lost"}
-            assert sink.connections == 1
+            assert sink.connections == 2  # the first one might have been idle for too long
             assert await client.send(sink) == (SENT, False)
-        assert verbs(sink.sessions[1].flights[1:3]) == ["MAIL RCPT RCPT DATA", "."]
+        assert verbs(sink.sessions[2].flights[1:3]) == ["MAIL RCPT RCPT DATA", "."]
 
     async def test_an_extension_without_which_the_same_happens_is_acquitted(self) -> None:
         client = Remembering()

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from empath.aws.group_commit import GroupCommit
     from empath.aws.session import AwsSession
     from empath.aws.spool import S3Spool
+    from empath.net.pool import ConnectionPool
     from empath.pipeline.gates import Gatekeeper
     from empath.ports import (
         Audit,
@@ -163,11 +164,19 @@ class Ports:
                 self._made[name] = await self._make(name)
 
     async def close(self) -> None:
-        """Close the AWS clients; ports open anew when asked for again."""
+        """Close connections and AWS clients; ports open anew when asked for again."""
+        pool: ConnectionPool | None = self._made.get("dialer")
         self._made.clear()
+        if pool is not None:
+            await pool.close()
         session, self._session = self._session, None
         if session is not None:
             await session.close()
+
+    async def _close_idle(self, site: str) -> None:
+        pool: ConnectionPool | None = self._made.get("dialer")
+        if pool is not None:
+            await pool.close_idle(site)
 
     def _get(self, name: str) -> Any:
         if name not in self._made:
@@ -223,8 +232,10 @@ class Ports:
                 return DnsResolver(config.nameservers, cache=cache, sharing=sharing, now=self.clock.now)
             case "dialer":
                 from empath.net.dialer import SmtpDialer
+                from empath.net.pool import ConnectionPool
 
-                return SmtpDialer(config.need("hostname"))
+                dialer = SmtpDialer(config.need("hostname"), metrics=self.metrics)
+                return ConnectionPool(dialer, self.clock, self.metrics)
             case "routes":
                 from empath.bootstrap.routes import route_table
 
@@ -267,7 +278,7 @@ class Ports:
                 from empath.pipeline.gates import Gatekeeper
 
                 gates = DynamoGates(client, table, clock=self.clock)
-                return Gatekeeper(gates, self.clock, self.ids, self.metrics)
+                return Gatekeeper(gates, self.clock, self.ids, self.metrics, self._close_idle)
         from empath.aws.dns_cache import DynamoDnsCache
 
         return DynamoDnsCache(client, table, clock=self.clock, metrics=self.metrics)

@@ -36,7 +36,9 @@ _MAX_LOCAL_PART = 64
 
 class Inbox(SmtpSink):
     def __init__(self, root: Path) -> None:
-        super().__init__(hostname=HOSTNAME, extensions=(*EXTENSIONS, "SMTPUTF8"), history=SESSIONS_REMEMBERED)
+        super().__init__(
+            hostname=HOSTNAME, extensions=(*EXTENSIONS, "CHUNKING", "SMTPUTF8"), history=SESSIONS_REMEMBERED
+        )
         self.root = root
         self._deferrals: OrderedDict[bytes, int] = OrderedDict()
         self._numbers = itertools.count(1)

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from empath.domain.errors import Refusal
 from empath.domain.outcome import Deferred, RecipientOutcome, Sent, outcome_of_refusal
+from empath.domain.reason import Reason
 from empath.net.extension_memory import ExtensionMemory
 from empath.net.names import to_a_labels
 from empath.net.session import ClientSession
@@ -109,7 +110,13 @@ class SmtpChannel:
 
     async def _send(self, transaction: Transaction, batch: Sequence[str]) -> MailTransaction:
         mail = _mail_of(transaction, batch)
+        was_idle = self._session.was_used and self._session.stands
         done = await self._session.run(mail, transaction)
+        if was_idle and done.is_broken and not done.is_answered and not done.is_ambiguous:
+            again = await self._send_anew(mail, transaction, done)
+            if again is None:
+                return done
+            done = again
         for _ in range(MAX_TRIES - 1):
             breach = done.breach
             # Where somebody was accepted, the extensions worked, whatever others were told.
@@ -131,6 +138,21 @@ class SmtpChannel:
         if _is_sent(done):
             self._memory.prove(self._host, done.used)
         return done
+
+    async def _send_anew(
+        self, mail: OutgoingMail, transaction: Transaction, done: MailTransaction
+    ) -> MailTransaction | None:
+        """Once more on a new connection: next hops end those that were in use or idle for a while. Silence is
+        none of that, it has cost its time."""
+        deadline = self._session.deadline
+        is_late = any(outcome.reason is Reason.TIMEOUT for outcome in done.outcomes.values())
+        if is_late or not deadline.leaves_time_for_a_reply:
+            return None
+        try:
+            self._session = await self._reopen(deadline)
+        except Refusal:
+            return None
+        return await self._session.run(mail, transaction)
 
     def _leave_off(self, breach: Breach, done: MailTransaction) -> None:
         self._memory.leave_off(self._host, breach.keywords)

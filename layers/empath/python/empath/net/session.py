@@ -44,6 +44,11 @@ class ClientSession:
         return self._stream.is_open and not self._stream.has_unread and not self._reader.is_amid_a_reply
 
     @property
+    def was_used(self) -> bool:
+        """Whether a transaction was begun on it."""
+        return self._messages > 0
+
+    @property
     def has_room(self) -> bool:
         """Whether the next hop's MAILMAX allows another transaction."""
         return self.offer.max_messages is None or self._messages < self.offer.max_messages

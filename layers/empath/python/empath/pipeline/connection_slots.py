@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -14,6 +15,8 @@ from empath.domain.errors import ControlTrouble
 from empath.pipeline.gates_reach import Reach
 from empath.ports import Clock
 from empath.ports.gates import Gates
+
+CloseIdle = Callable[[str], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +39,10 @@ class _Site:
 
 
 class ConnectionSlots:
-    def __init__(self, gates: Gates, clock: Clock, reach: Reach) -> None:
+    def __init__(self, gates: Gates, clock: Clock, reach: Reach, close_idle: CloseIdle | None = None) -> None:
+        """`close_idle` closes a connection to the site that is kept open for nobody, if there is one."""
         self._gates, self._clock, self._reach = gates, clock, reach
+        self._close_idle = close_idle
         self._sites: dict[str, _Site] = {}
 
     async def take(self, site: str, *, limit: int, owner: str, until: datetime) -> ConnectionSlot | None:
@@ -73,6 +78,9 @@ class ConnectionSlots:
     async def release(self, slot: ConnectionSlot) -> None:
         """Give it to whoever waits for one here, or else back. Never raises: its lease ends by itself."""
         here = self._sites[slot.site]
+        is_passed_on = here.waiting and self._clock.now() < slot.until
+        if self._close_idle is not None and not is_passed_on:
+            await self._close_idle(slot.site)
         is_ours = self._clock.now() < slot.until
         while here.waiting and (is_ours or here.in_use == 1):
             waiting = here.waiting.popleft()

@@ -30,7 +30,7 @@ from empath.domain.policy import DomainPolicy
 from empath.domain.reason import Reason
 from empath.domain.slots import is_good
 from empath.pipeline.circuits import Circuits
-from empath.pipeline.connection_slots import ConnectionSlot, ConnectionSlots
+from empath.pipeline.connection_slots import CloseIdle, ConnectionSlot, ConnectionSlots
 from empath.pipeline.gates_reach import Reach
 from empath.pipeline.reservations import Reservations
 from empath.ports import Clock, IdSource, Metrics
@@ -56,12 +56,20 @@ class Pass:
 class Gatekeeper:
     """The gates as one process knows them; it lives as long as the process."""
 
-    def __init__(self, gates: Gates, clock: Clock, ids: IdSource, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        gates: Gates,
+        clock: Clock,
+        ids: IdSource,
+        metrics: Metrics,
+        close_idle: CloseIdle | None = None,
+    ) -> None:
+        """`close_idle` is told a site before the right to a connection there is given back."""
         reach = Reach(clock, metrics)
         self._clock, self._metrics = clock, metrics
         self._circuits = Circuits(gates, clock, reach)
         self._reservations = Reservations(gates, clock, ids, reach)
-        self._connections = ConnectionSlots(gates, clock, reach)
+        self._connections = ConnectionSlots(gates, clock, reach, close_idle)
 
     async def refresh(self) -> None:
         """Learn what the others know, if that is due; beside other calls it costs no time."""

@@ -138,7 +138,6 @@ async def endpoints_of(
                 tls_name=policy.tls_name,
                 accept_invalid_certs=policy.accept_invalid_certs,
                 messages_per_connection=policy.messages_per_connection,
-                site=route.site,
                 is_counted=policy.max_connections is not None,
             )
             if dead is not None and endpoint in dead:

@@ -76,6 +76,8 @@ class MailTransaction:
         self.breach: Breach | None = None
         self.heard = 0
         """Replies so far."""
+        self.is_answered = False
+        """Whether MAIL was answered, by more than 421."""
         self._mail, self._offer = mail, offer
         self._reader = reader or ReplyReader()
         self._phase = Phase.ENVELOPE
@@ -249,6 +251,7 @@ class MailTransaction:
             self._break(Deferred(verdicts.out_of_place(reply), Reason.PROTOCOL_ERROR))
 
     def _hear_mail(self, due: Due, reply: Reply) -> None:
+        self.is_answered = True
         if _is_ok(reply):
             self.needs_reset = True
             return
