@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -11,12 +11,15 @@ from typing import Annotated
 import typer
 
 from empath.control import documents, queue_reading, render, sending
+from empath.control.circuit_commands import circuit
 from empath.control.dns_commands import dns
 from empath.control.errors import FAILED, BadUsage
 from empath.control.local_commands import local
 from empath.control.options import SETTINGS, AsJson, StateDir, new_console, print_json
 from empath.control.target import DEFAULT_STATE_DIR, find_local, find_target
 from empath.control.user_commands import user
+from empath.domain.circuit import Circuit
+from empath.domain.delivery_state import State
 from empath.domain.records import DeliveryRecord, MessageRecord
 from empath.ports import Listed
 
@@ -25,6 +28,7 @@ queue = typer.Typer(help="What waits, what failed, and why.", **SETTINGS)
 app.add_typer(queue, name="queue")
 app.add_typer(user, name="user")
 app.add_typer(dns, name="dns")
+app.add_typer(circuit, name="circuit")
 app.add_typer(local, name="local")
 
 
@@ -107,16 +111,21 @@ def view(
     wanted = queue_reading.read_message_id(message_id)
     target = find_target(state_dir)
 
-    async def read() -> tuple[MessageRecord | None, Sequence[DeliveryRecord]]:
+    async def read() -> tuple[MessageRecord | None, Sequence[DeliveryRecord], Mapping[str, Circuit]]:
         async with target.ledger() as ledger:
-            return await queue_reading.message_and_deliveries(ledger, wanted)
+            message, deliveries = await queue_reading.message_and_deliveries(ledger, wanted)
+        if not any(record.status is State.QUEUED and record.site for record in deliveries):
+            return message, deliveries, {}
+        # What was never tried may be held back by a gate, and its record does not say so.
+        async with target.gates() as gates:
+            return message, deliveries, await gates.circuits()
 
-    message, deliveries = asyncio.run(read())
+    message, deliveries, circuits = asyncio.run(read())
     now = datetime.now(UTC)
     if as_json:
-        print_json(documents.message_document(wanted, message, deliveries, now))
+        print_json(documents.message_document(wanted, message, deliveries, now, circuits))
     else:
-        render.show_message(new_console(), wanted, message, deliveries, now)
+        render.show_message(new_console(), wanted, message, deliveries, now, circuits)
 
 
 def _read(file: Path) -> bytes:

@@ -5,13 +5,14 @@ Instants are `2026-03-01T12:00:00.000Z`; what is not known is null.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from empath.control.queue_reading import Depth
 from empath.control.sending import Answer, Receipt
 from empath.control.story import next_of
+from empath.domain.circuit import Circuit
 from empath.domain.instant import format_instant
 from empath.domain.records import Attempt, DeliveryRecord, MessageRecord, RecipientRecord
 from empath.domain.reply import Reply
@@ -51,12 +52,16 @@ def listing_document(rows: Sequence[Listed], depths: Sequence[Depth], *, has_mor
 
 
 def message_document(
-    message_id: str, message: MessageRecord | None, deliveries: Sequence[DeliveryRecord], now: datetime
+    message_id: str,
+    message: MessageRecord | None,
+    deliveries: Sequence[DeliveryRecord],
+    now: datetime,
+    circuits: Mapping[str, Circuit] | None = None,
 ) -> Document:
     return {
         "message_id": message_id,
         "message": None if message is None else _message(message),
-        "deliveries": [_delivery(record, now) for record in deliveries],
+        "deliveries": [_delivery(record, now, circuits) for record in deliveries],
     }
 
 
@@ -102,8 +107,8 @@ def _message(message: MessageRecord) -> Document:
     }
 
 
-def _delivery(record: DeliveryRecord, now: datetime) -> Document:
-    following = next_of(record, now)
+def _delivery(record: DeliveryRecord, now: datetime, circuits: Mapping[str, Circuit] | None) -> Document:
+    following = next_of(record, now, circuits)
     return {
         "delivery": record.delivery,
         "domain": record.domain,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from rich.console import Console
@@ -13,6 +13,7 @@ from rich.text import Text
 from empath.control.queue_reading import Depth
 from empath.control.sending import Receipt
 from empath.control.story import next_of, told_attempt, told_report
+from empath.domain.circuit import Circuit
 from empath.domain.delivery_state import State
 from empath.domain.records import DeliveryRecord, MessageRecord
 from empath.domain.user import User
@@ -74,6 +75,7 @@ def show_message(
     message: MessageRecord | None,
     deliveries: Sequence[DeliveryRecord],
     now: datetime,
+    circuits: Mapping[str, Circuit] | None = None,
 ) -> None:
     console.print(Text.assemble("message ", (message_id, "bold")))
     if message is not None:
@@ -87,10 +89,12 @@ def show_message(
         console.print(f"  size      {message.size} octets")
         console.print(f"  settled   {len(message.settled)} of {message.deliveries} deliveries")
     for record in deliveries:
-        _show_delivery(console, record, now)
+        _show_delivery(console, record, now, circuits)
 
 
-def _show_delivery(console: Console, record: DeliveryRecord, now: datetime) -> None:
+def _show_delivery(
+    console: Console, record: DeliveryRecord, now: datetime, circuits: Mapping[str, Circuit] | None
+) -> None:
     console.print()
     console.print(
         Text.assemble(plain(record.delivery.removeprefix("delivery#"), "bold"), "  ", _state(record.status))
@@ -112,7 +116,7 @@ def _show_delivery(console: Console, record: DeliveryRecord, now: datetime) -> N
         console.print(plain(line + told_attempt(attempt, record, now)))
     for event, state in sorted(record.reports.items()):
         console.print(plain(f"  report {event}: {told_report(state)}"))
-    following = next_of(record, now)
+    following = next_of(record, now, circuits)
     when = "" if following.at is None else f", {moment(following.at, now)}"
     console.print(plain(f"  next: {following.text}{when}"))
     if following.step == "attempt":

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+from empath.domain.circuit import Circuit
 from empath.domain.delivery_state import State
+from empath.domain.reason import Reason
 from empath.domain.records import Attempt, DeliveryRecord, ReportState
 
 NextStep = Literal["attempt_running", "attempt", "release", "report", "nothing"]
@@ -22,17 +24,38 @@ class Next:
     text: str
 
 
-def next_of(record: DeliveryRecord, now: datetime) -> Next:
-    """The next thing that will happen to this delivery as things stand."""
+_HELD_BACK: Mapping[Reason, str] = {
+    Reason.CIRCUIT_OPEN: "its next hop failed too often and is let alone (circuit open)",
+    Reason.SLOT_RESERVED: "its slot in the rate limit",
+    Reason.RATE_LIMITED: "the rate limit has no slot for it before it expires",
+    Reason.CONNECTIONS_IN_USE: "all connections to its next hop that policy allows are in use",
+}
+"""By which gate what waits was held back (docs/decisions/050-gates.md)."""
+
+
+def _blocked(record: DeliveryRecord, now: datetime, circuits: Mapping[str, Circuit]) -> datetime | None:
+    circuit = circuits.get(record.site) if record.site else None
+    return None if circuit is None else circuit.blocked_until(now)
+
+
+def next_of(record: DeliveryRecord, now: datetime, circuits: Mapping[str, Circuit] | None = None) -> Next:
+    """The next thing that will happen to this delivery as things stand.
+
+    With `circuits`, those that are not closed, also what holds back a delivery that was never tried.
+    """
     if record.lease is not None and record.lease.until > now:
         return Next("attempt_running", None, f"attempt {record.attempt} is under way")
     match record.status:
+        case State.QUEUED if blocked := _blocked(record, now, circuits or {}):
+            words = _HELD_BACK[Reason.CIRCUIT_OPEN]
+            return Next("attempt", blocked, f"attempt {record.attempt}, not before then: {words}")
         case State.QUEUED:
             return Next("attempt", record.job_at, f"attempt {record.attempt}, when a worker is free")
         case State.DEFERRED:
             last = record.next_attempt_at is not None and record.next_attempt_at >= record.expires
             which = "the last attempt" if last else f"attempt {record.attempt}"
-            return Next("attempt", record.next_attempt_at, which)
+            held = _HELD_BACK.get(record.reason) if record.reason else None
+            return Next("attempt", record.next_attempt_at, f"{which}: {held}" if held else which)
         case State.HELD:
             return Next("release", None, "nothing until somebody releases it")
     if record.owes_reports:

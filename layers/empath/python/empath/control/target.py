@@ -16,6 +16,7 @@ from empath.control.errors import ControlError
 
 if TYPE_CHECKING:
     from empath.ports import Control, DnsCache, Ledger, Users
+    from empath.ports.gates import Gates
     from empath.ports.queue import QueueName
 
 DEFAULT_STATE_DIR = Path(".empath")
@@ -74,6 +75,17 @@ class Target:
         table = self.output("ControlTable")
         async with AwsSession(None, **self.client_arguments) as session:
             yield DynamoUsers(await session.dynamodb(), table, clock=SystemClock())
+
+    @asynccontextmanager
+    async def gates(self) -> AsyncIterator[Gates]:
+        """Raises ControlError or ControlTrouble."""
+        from empath.aws.gates import DynamoGates
+        from empath.aws.session import AwsSession
+        from empath.system import SystemClock
+
+        table = self.output("ControlTable")
+        async with AwsSession(None, **self.client_arguments) as session:
+            yield DynamoGates(await session.dynamodb(), table, clock=SystemClock())
 
     @asynccontextmanager
     async def dns(self) -> AsyncIterator[DnsPorts]:
