@@ -93,6 +93,8 @@ class SesHop:
                     async with asyncio.timeout(time_left()):
                         content = await _whole(transaction)
                     for batch in _batches(sayable, MAX_RECIPIENTS):
+                        if time_left() <= 0:
+                            break
                         if transaction.before_commit is not None:
                             await transaction.before_commit()
                         to = [sayable[address] for address in batch]

@@ -60,6 +60,8 @@ EXTENSIONS = ("PIPELINING", "SIZE 104857600", "8BITMIME", "ENHANCEDSTATUSCODES")
 
 
 class SmtpSink:
+    conversation: type[Conversation] = Conversation
+
     def __init__(
         self,
         script: Script | None = None,
@@ -97,9 +99,13 @@ class SmtpSink:
     def accepted(self) -> list[SinkMessage]:
         return [message for message in self.messages if message.accepted]
 
-    async def start(self, host: str = "127.0.0.1", port: int = 0) -> Self:
-        """Listen; OSError when the port is in use."""
-        self._server = await asyncio.start_server(self._serve, host, port, limit=BLOCK, backlog=1024)
+    async def start(
+        self, host: str = "127.0.0.1", port: int = 0, *, implicit: ssl.SSLContext | None = None
+    ) -> Self:
+        """Listen, with `implicit` in TLS from the first octet on; OSError when the port is in use."""
+        self._server = await asyncio.start_server(
+            self._serve, host, port, limit=BLOCK, backlog=1024, ssl=implicit
+        )
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -154,7 +160,7 @@ class SmtpSink:
         if task is not None:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-        conversation = Conversation(self, session, reader, writer)
+        conversation = self.conversation(self, session, reader, writer)
         try:
             await conversation.run()
         except (Over, OSError, asyncio.IncompleteReadError):
