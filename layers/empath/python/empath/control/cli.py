@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from empath.control import documents, queue_reading, render, sending
+from empath.control.audit_commands import audit
 from empath.control.circuit_commands import circuit
 from empath.control.dns_commands import dns
 from empath.control.errors import FAILED, BadUsage
@@ -27,6 +28,7 @@ app = typer.Typer(help="Look after an Empath mail relay.", add_completion=False,
 queue = typer.Typer(help="What waits, what failed, and why.", **SETTINGS)
 app.add_typer(queue, name="queue")
 app.add_typer(user, name="user")
+app.add_typer(audit, name="audit")
 app.add_typer(dns, name="dns")
 app.add_typer(circuit, name="circuit")
 app.add_typer(local, name="local")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from empath.control.errors import ControlError
 
 if TYPE_CHECKING:
-    from empath.ports import Control, DnsCache, Ledger, Users
+    from empath.ports import Audit, Control, DnsCache, Ledger, Users
     from empath.ports.gates import Gates
     from empath.ports.queue import QueueName
 
@@ -103,6 +103,16 @@ class Target:
                 DynamoControl(client, table, clock=clock, metrics=metrics),
                 DynamoDnsCache(client, table, clock=clock),
             )
+
+    @asynccontextmanager
+    async def audit(self) -> AsyncIterator[Audit]:
+        """Raises ControlError or AuditTrouble."""
+        from empath.aws.audit import S3Audit
+        from empath.aws.session import AwsSession
+
+        bucket, table = self.output("AuditBucket"), self.output("ControlTable")
+        async with AwsSession(None, **self.client_arguments) as session:
+            yield S3Audit(await session.s3(), bucket, await session.dynamodb(), table)
 
     def queue_urls(self) -> dict[tuple[QueueName, bool], str]:
         """URLs by queue and whether it is the dead-letter one; those that the outputs have."""
