@@ -13,12 +13,15 @@ import pytest_asyncio
 from empath.aws.attributes import decode_item, encode_item
 from empath.aws.dns_cache import FRESH_FOR, DynamoDnsCache
 from empath.domain.errors import ControlTrouble
+from empath.net.resolver import DnsResolver
 from empath.ports import DnsAnswer, DnsCache, DnsOverride, MailExchanger
 from empath.ports.dns_cache import ORDERS_KEPT, read_override
 from empath.testing.clock import START, ManualClock
+from empath.testing.dns_server import serving
 from empath.testing.faults import Faults
 from empath.testing.memory_dns_cache import MemoryDnsCache
 from empath.testing.metrics import CountedMetrics
+from empath.testing.zones import Node
 
 if TYPE_CHECKING:
     from types_aiobotocore_dynamodb import DynamoDBClient
@@ -324,6 +327,18 @@ async def test_what_is_kept_reads_well_in_the_console_and_expires(aws_cache: Aws
         },
         "cleared": {},
     }
+
+
+async def test_processes_with_resolvers_share_through_the_table(aws_cache: Aws) -> None:
+    async with serving({"example.test": Node(mx=[(10, "mx.test")])}, ttl=600) as server:
+        sources = []
+        for _ in range(2):
+            cache = DynamoDnsCache(aws_cache.client, aws_cache.table, clock=aws_cache.clock)
+            resolver = DnsResolver([server.nameserver], cache=cache, now=aws_cache.clock.now)
+            sources += [(await resolver.find("example.test", "MX")).source for _ in range(2)]
+    assert sources == ["asked", "memory", "shared", "memory"]
+    item = await aws_cache.item("dns#example.test")
+    assert item["expires_at"] == int((START + timedelta(minutes=10, hours=24)).timestamp())
 
 
 async def test_old_clearings_are_forgotten_themselves(aws_cache: Aws) -> None:
