@@ -429,3 +429,22 @@ async def test_when_the_store_is_away_a_dead_site_is_let_alone_by_each_worker(
     await submit(relay, 100)
     await Fleet(relay, workers=2).run(lambda: relay.clock.now() - START > 290 * S)
     assert len(dialer.tried["b.test"]) <= 2 * 5
+
+
+async def test_a_sender_hears_of_mail_that_a_limit_keeps_waiting(
+    relay: MemoryRelay, dialer: TimedDialer
+) -> None:
+    policy(relay, "b.test", rate="1/h", retry={"delay_report_after": 1})
+    relay.gates.tats["b.test", 0] = int((START + 7200 * S).timestamp() * 1_000_000)
+    (message_id,) = await submit(relay, 1)
+    relay.clock.advance(2)
+    await relay.work(QueueName.DELIVERY)
+    (record,) = deliveries(relay)
+    assert (record.reports, record.reason) == ({"delayed-1": "owed"}, Reason.SLOT_RESERVED)
+    while await relay.work(QueueName.DSN) or await relay.work(QueueName.ACCEPTED):
+        pass
+    (report,) = relay.reports_of(message_id)
+    assert b"More mail is waiting for it" in relay.spool.objects[f"messages/{report}"]
+    await Fleet(relay, workers=1).run(all_final(relay))
+    assert len(dialer.tried["b.test"]) == 1
+    assert len(relay.reports_of(message_id)) == 1

@@ -55,6 +55,11 @@ _WHY = {
     Reason.WORKER_FAILED: "This relay had trouble of its own.",
     Reason.ATTEMPTS_USED_UP: "It was tried as often as this relay tries.",
     Reason.EXPIRED: "It was tried for as long as this relay tries.",
+    Reason.CIRCUIT_OPEN: "The recipient's mail server failed too often lately, and is given a rest.",
+    Reason.SLOT_RESERVED: "More mail is waiting for it than the recipient's mail server is given at a time.",
+    Reason.RATE_LIMITED: "More mail is waiting for it than the recipient's mail server is given at a time.",
+    Reason.CONNECTIONS_IN_USE: "All connections to the recipient's mail server that this relay may make are"
+    " in use.",
     Reason.CONTENT_LOST: "This relay no longer has the content of the message.",
 }
 
