@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 from collections.abc import Sequence
+from typing import ClassVar
 
 import pytest
 
 from empath.domain.errors import PermanentRefusal, Refusal, TransientRefusal
+from empath.domain.network import IPAddress
 from empath.domain.policy import DomainPolicy
 from empath.domain.reason import Reason
 from empath.domain.reply import Reply
@@ -251,3 +254,24 @@ async def test_a_host_at_one_of_our_own_addresses_ends_the_list() -> None:
     assert await endpoints(zones, "a.test", "b.test", "c.test", own=f"{OTHER}/32") == [f"a.test {PUBLIC}"]
     refusal = await refusal_of(zones, "b.test", "c.test", own=f"{OTHER}/32")
     assert (str(refusal.reply.status), refusal.reason) == ("5.4.6", Reason.LOOP)
+
+
+async def test_hosts_in_trouble_are_waited_for_at_the_same_time() -> None:
+    """A hundred in a zone whose servers are dead, one by one, would take longer than an invocation."""
+    names = [f"d{number}.test" for number in range(99)]
+
+    class DeadZone(ZoneResolver):
+        asked: ClassVar[list[str]] = []
+        all_asked = asyncio.Event()
+
+        async def addresses(self, host: str) -> Sequence[IPAddress]:
+            self.asked.append(host)
+            if len(self.asked) > 1:
+                if len(set(self.asked)) == len(names) + 1:
+                    self.all_asked.set()
+                await self.all_asked.wait()
+            return await super().addresses(host)
+
+    resolver = DeadZone({**dict.fromkeys(names, Node(fault="drop")), "b.test": Node(a=[PUBLIC])})
+    found = endpoints_of(Route("example.test", (*names, "b.test")), DomainPolicy(), resolver)
+    assert [endpoint.host async for endpoint in found] == ["b.test"]

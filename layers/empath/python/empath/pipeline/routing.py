@@ -6,6 +6,7 @@ are never tried, unless the destination's policy allows them.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
@@ -104,20 +105,28 @@ async def endpoints_of(
 ) -> AsyncIterator[Endpoint]:
     """The endpoints to try, host by host, in the order of policy, at most MAX_ADDRESSES_PER_ATTEMPT.
 
-    Names are resolved only when their turn comes. What is known to be `dead` comes last. A host with one of
-    our own addresses ends the list: it and who is less preferred would send the mail back. When there is
-    nothing to try at all, raises the refusal that explains it: transient if any host may have an address
-    later.
+    Names are resolved only when their turn comes, or all at once when one is in trouble. What is known to be
+    `dead` comes last. A host with one of our own addresses ends the list: it and who is less preferred would
+    send the mail back. When there is nothing to try at all, raises the refusal that explains it: transient if
+    any host may have an address later.
     """
     own = tuple(own_addresses)
     given = 0
     put_off: list[Endpoint] = []
     refusals: list[Refusal] = []
-    for host in route.hosts:
+    is_all_asked = False
+    for number, host in enumerate(route.hosts, 1):
         try:
             addresses = await _addresses_of(host, resolver)
         except TransientRefusal as refusal:
             refusals.append(refusal)
+            if not is_all_asked:
+                # A hundred hosts in a zone whose servers are dead must not be waited for one by one.
+                await asyncio.gather(
+                    *(_addresses_of(other, resolver) for other in route.hosts[number:]),
+                    return_exceptions=True,
+                )
+                is_all_asked = True
             continue
         if any(address in network for address in addresses for network in own):
             refusals.append(_loop(route.destination, host))
