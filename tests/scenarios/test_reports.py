@@ -111,6 +111,18 @@ async def test_a_next_hop_with_dsn_answers_for_its_own_and_another_destination_d
     assert by_address == {"x@b.test": True, "y@c.test": None}
 
 
+async def test_where_mail_has_arrived_it_is_delivered_and_not_relayed(
+    relay: MemoryRelay, dialer: ScriptedDialer
+) -> None:
+    relay.control.items["c.test"] = {"route": {"kind": "sink"}}
+    await relay.submit("ann@a.test", [to("x@b.test", "SUCCESS"), to("y@c.test", "SUCCESS"), "z@c.test"])
+    await relay.run()
+    assert sorted(next(iter(told(report).items())) for report in reports(dialer)) == [
+        ("x@b.test", "relayed"),
+        ("y@c.test", "delivered"),
+    ]
+
+
 # Policy.
 
 

@@ -32,9 +32,10 @@ def test_an_attempt_owes_an_event_for_each_thing_that_it_did() -> None:
         "late@b.test": RecipientRecord(state=State.DEFERRED, attempt=3, delay_reported=3),
         "sent@b.test": RecipientRecord(state=State.SENT, attempt=3, notify=everything),
         "told@b.test": RecipientRecord(state=State.SENT, attempt=3, notify=everything, passed_on=True),
+        "there@b.test": RecipientRecord(state=State.SENT, attempt=3, notify=everything, delivered=True),
         "before@b.test": RecipientRecord(state=State.FAILED, attempt=2),
     }
-    assert owed_events(recipients, 3) == ("failed-3", "delayed-3", "relayed-3")
+    assert owed_events(recipients, 3) == ("failed-3", "delayed-3", "delivered-3", "relayed-3")
     relayed = ReportEvent(Action.RELAYED, 3)
     assert [name for name, known in recipients.items() if relayed.is_about(known)] == ["sent@b.test"]
 

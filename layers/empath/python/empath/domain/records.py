@@ -82,6 +82,8 @@ class RecipientRecord(BaseModel):
     """The attempt that gave `reply`; 0 before the first."""
     passed_on: bool | None = None
     """True: a next hop took it and was told NOTIFY, so reports are its business (RFC 3461 §5.2.1)."""
+    delivered: bool | None = None
+    """True: sent to where its way ends (a mail store, an application), and not to another relay."""
     delay_reported: int | None = None
     """The attempt whose deferral the sender was told of; that happens once."""
 

@@ -130,3 +130,6 @@ RouteSettings = Annotated[
 """Every kind that there is; `bootstrap.routes` has what each is made with."""
 
 RouteKind = Literal["mx", "smarthost", "lmtp", "ses", "webhook", "sink"]
+
+FINAL: frozenset[RouteKind] = frozenset({"lmtp", "webhook", "sink"})
+"""Where mail has arrived: "delivered" in the words of RFC 3464 §2.3.3, and not "relayed"."""

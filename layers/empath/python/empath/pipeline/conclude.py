@@ -31,6 +31,8 @@ class AttemptResult:
     passed_on: frozenset[str] = frozenset()
     """Recipients whose NOTIFY the next hop was told."""
     dnssec: bool = False
+    is_final: bool = False
+    """What was sent has arrived: no other relay is to follow."""
 
     @classmethod
     def for_all(cls, record: DeliveryRecord, outcome: RecipientOutcome) -> AttemptResult:
@@ -140,6 +142,7 @@ def _after(
             "next_hop": result.next_hop,
             "attempt": attempt,
             "passed_on": (state is State.SENT and address in result.passed_on) or None,
+            "delivered": (state is State.SENT and result.is_final) or None,
         }
     )
 

@@ -32,6 +32,7 @@ from empath.domain.policy import DomainPolicy
 from empath.domain.reason import Reason
 from empath.domain.records import DeliveryRecord, MessageRecord
 from empath.domain.reply import Reply
+from empath.domain.route import FINAL
 from empath.pipeline.conclude import AttemptResult, Conclusion, conclude, waiting_recipients
 from empath.pipeline.followups import FollowUps
 from empath.pipeline.gates import Gatekeeper, Pass
@@ -239,7 +240,13 @@ class Delivery(Stage):
                 raise work.next_hop
             done = await work.next_hop.deliver(transaction, time_left=lambda: work.invocation.for_attempts)
             return AttemptResult(
-                done.outcomes, done.next_hop, done.tls, done.ambiguous, done.passed_on, done.dnssec
+                done.outcomes,
+                done.next_hop,
+                done.tls,
+                done.ambiguous,
+                done.passed_on,
+                done.dnssec,
+                is_final=work.policy.route.kind in FINAL,
             )
         except Refusal as met:
             return AttemptResult(dict.fromkeys(recipients, outcome_of_refusal(met)))

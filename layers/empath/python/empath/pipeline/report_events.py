@@ -5,6 +5,7 @@
     deferred, and late for the first time     delayed   has DELAY, or was not given
     taken by a next hop that has DSN          -         (told, so the next hop answers for it)
     taken by a next hop without DSN           relayed   has SUCCESS
+    arrived where its way ends                delivered has SUCCESS
 
 An event is named `<action>-<attempt>`; all recipients of a delivery that an attempt did the same to share it,
 and its report. Nothing here depends on when it is asked: who an event is about stays the same while its
@@ -59,7 +60,7 @@ class ReportEvent:
 
 def owed_events(recipients: Mapping[str, RecipientRecord], attempt: int) -> tuple[str, ...]:
     """The events that `attempt` brought about, gravest first."""
-    events = (ReportEvent(action, attempt) for action in (Action.FAILED, Action.DELAYED, Action.RELAYED))
+    events = (ReportEvent(action, attempt) for action in Action)
     return tuple(str(event) for event in events if any(map(event.is_about, recipients.values())))
 
 
@@ -82,5 +83,5 @@ def _attempts(recipient: RecipientRecord) -> Mapping[Action, int]:
     if recipient.state in (State.FAILED, State.EXPIRED):
         happened[Action.FAILED] = recipient.attempt
     elif recipient.state is State.SENT and not recipient.passed_on:
-        happened[Action.RELAYED] = recipient.attempt
+        happened[Action.DELIVERED if recipient.delivered else Action.RELAYED] = recipient.attempt
     return happened
