@@ -17,6 +17,7 @@ from empath.bootstrap.ingress import open_ingress
 from empath.config.environment import ConfigError
 from empath.config.functions import FunctionConfig
 from empath.config.ingress import IngressConfig
+from empath.net import resolver
 from empath.observe.metrics import EmfMetrics
 from empath.testing.certificates import self_signed
 
@@ -184,6 +185,25 @@ def test_only_what_is_used_is_imported(ports: tuple[str, ...], strangers: set[st
     )
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == ""
+
+
+@pytest.mark.parametrize(("setting", "sharing"), [("shared", "both"), ("memory", "none"), ("", "both")])
+async def test_dns_answers_are_shared_unless_a_setting_says_otherwise(
+    setting: str, sharing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: dict[str, object] = {}
+    monkeypatch.setattr(resolver, "DnsResolver", lambda *_, **given: made.update(given))
+    config = FunctionConfig.from_environment({**ENVIRONMENT, "EMPATH_DNS_CACHE": setting})
+    ports = Ports(config, metrics=EmfMetrics("x"))
+    await ports.open("resolver")
+    await ports.close()
+    assert (made["sharing"], type(made["cache"]).__name__) == (sharing, "DynamoDnsCache")
+
+
+def test_what_is_ours_is_told_by_a_setting() -> None:
+    config = FunctionConfig.from_environment({"EMPATH_OWN_ADDRESSES": "93.184.216.1, 2606::/64"})
+    networks = Ports(config, metrics=EmfMetrics("x")).own_addresses
+    assert [str(network) for network in networks] == ["93.184.216.1/32", "2606::/64"]
 
 
 def test_dns_is_asked_by_a_process_without_a_control_table_and_without_aws() -> None:

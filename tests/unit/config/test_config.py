@@ -59,6 +59,8 @@ def test_asking_for_what_is_not_set_names_the_variable() -> None:
         ("EMPATH_LOG_LEVEL", "loud", "DEBUG, INFO"),
         ("EMPATH_NAMESERVERS", "dns.example.com", "IP addresses"),
         ("EMPATH_NAMESERVERS", "127.0.0.1:0", "IP addresses"),
+        ("EMPATH_DNS_CACHE", "off", "shared or memory"),
+        ("EMPATH_OWN_ADDRESSES", "192.0.2.1, mx.example", "IP networks"),
         ("EMPATH_HOSTNAME", "my relay", "host name"),
         ("EMPATH_HOSTNAME", "bücher.example", "host name"),
         ("EMPATH_RETRY_QUEUE_URL", "retry", "URL"),
