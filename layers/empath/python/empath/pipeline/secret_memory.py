@@ -67,6 +67,6 @@ class SecretMemory:
 
 
 def unusable(what: str) -> TransientRefusal:
-    """Something that an operator set cannot be used; mail waits until it is mended."""
-    reply = Reply.of(451, "4.3.5", f"The route of this destination is not usable: {what}")
+    """Something that an operator set cannot be used; mail waits until it is mended. `what` may quote."""
+    reply = Reply.heard(451, f"4.3.5 The route of this destination is not usable: {what}")
     return TransientRefusal(reply, Reason.ROUTE_UNUSABLE)

@@ -3,7 +3,7 @@
     async with LmtpSink({"delivered bob@example.test": "552 5.2.2 Full"}) as sink: ...
     async with RelaySink(logins={"relay": "secret"}, tls=context) as sink: ...
 
-Stages beside those of `smtp_sink`: `LHLO`, `AUTH`, and `delivered`: the reply for one recipient after the message.
+Stages beside those of `smtp_sink`: `LHLO`, `AUTH`, and `delivered`, the reply for one recipient at the end.
 """
 
 from __future__ import annotations
