@@ -9,13 +9,11 @@ invalid      sent in TLS although the certificate is not valid, with a warning
 
 from __future__ import annotations
 
-import asyncio
 import datetime
 import logging
 import ssl
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
 
 import pytest
 
@@ -60,6 +58,7 @@ class Hop:
 
 
 VALID = issued()
+STRANGER = Authority("Another")
 HOPS = {
     "none offered": Hop(None, {}),
     "offered and refused": Hop(VALID, {"STARTTLS": "454 4.7.0 Not now"}),
@@ -68,9 +67,7 @@ HOPS = {
     "reset in the handshake": Hop(VALID, {"handshake": RESET}),
     "garbage for a handshake": Hop(VALID, {"handshake": Act(b"220 plain text\r\n", then="close")}),
     "self-signed": Hop(serving(*self_signed(HOST)), {}),
-    "another authority": Hop(
-        serving(*Authority("Another").issue([HOST], dns=[HOST], purpose=FOR_SERVERS)), {}
-    ),
+    "another authority": Hop(serving(*STRANGER.issue([HOST], dns=[HOST], purpose=FOR_SERVERS)), {}),
     "another name": Hop(issued("other.test"), {}),
     "a name in the subject only": Hop(serving(*AUTHORITY.issue([HOST], purpose=FOR_SERVERS)), {}),
     "expired": Hop(issued(validity=LAST_YEAR), {}),
@@ -223,24 +220,11 @@ async def test_tls_from_the_first_octet_on_is_never_left_out(mode: str) -> None:
             await client.dialer.connect(target, deadline=20)
         assert not plain.accepted
     for hop in ("valid", "self-signed"):
-        sink = await ImplicitSink(HOPS[hop].context).start()
+        sink = await SmtpSink().start(implicit=HOPS[hop].context)
         outcome = await client.send(replace(target_by(sink, MODES[mode]), implicit_tls=True))
         await sink.stop()
         outcomes[hop] = TlsSession.read(outcome).verification[:10] if " " in outcome else outcome
     assert outcomes == {hop: OUTCOMES[mode][hop].replace("invalid", "invalid: s") for hop in outcomes}
-
-
-class ImplicitSink(SmtpSink):
-    """TLS from the first octet on."""
-
-    def __init__(self, context: ssl.SSLContext | None) -> None:
-        super().__init__()
-        self._context = context
-
-    async def start(self, host: str = "127.0.0.1", port: int = 0) -> Self:
-        self._server = await asyncio.start_server(self._serve, host, port, ssl=self._context)
-        self.port = self._server.sockets[0].getsockname()[1]
-        return self
 
 
 class TestContexts:
