@@ -184,6 +184,14 @@ class Deployment:
         )
         return {item["Key"].rpartition("/")[2] for page in pages for item in page.get("Contents", [])}
 
+    def audit_lines(self) -> list[dict[str, Any]]:
+        """Every line of the audit trail, without the blocks' headers."""
+        bucket = self.running_stack.outputs["AuditBucket"]
+        pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix="audit/")
+        keys = [item["Key"] for page in pages for item in page.get("Contents", [])]
+        blocks = [self.s3.get_object(Bucket=bucket, Key=key)["Body"].read().decode() for key in keys]
+        return [json.loads(line) for block in blocks for line in block.splitlines()[1:]]
+
     def queue_size(self, output: str) -> int:
         """Jobs on a queue, visible or not."""
         attributes = self.sqs.get_queue_attributes(

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import email
+import json
+import os
 import random
+import subprocess
+import sys
 from email.message import EmailMessage
 
 import pytest
@@ -164,3 +168,29 @@ def test_every_log_line_about_a_message_names_it_and_none_shows_its_content(depl
     assert len({line["trace_id"] for line in about}) == 1
     logs = "".join(path.read_text(errors="replace") for path in deployment.state_dir.rglob("*.log"))
     assert secret not in logs
+
+
+def test_the_audit_trail_tells_of_a_message_and_verifies(deployment: Deployment) -> None:
+    message_id = deployment.send(["a@audited.test", "b@reject.test"], CONTENTS["plain"])
+    deployment.settled(message_id)
+
+    def told() -> bool:
+        lines = [line for line in deployment.audit_lines() if line.get("message_id") == message_id]
+        ends = {(str(line["type"]), line.get("recipient")) for line in lines}
+        return ends >= {
+            ("MessageReceived", None),
+            ("DeliveryAttempt", None),
+            ("DeliverySuccess", "a@audited.test"),
+            ("DeliveryFailure", "b@reject.test"),
+        }
+
+    eventually(told, what="the audit trail")
+    verified = subprocess.run(
+        [sys.executable, "-m", "empath.control", "audit", "verify", "--json"],
+        env={**os.environ, "EMPATH_STATE_DIR": str(deployment.state_dir)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+    assert json.loads(verified.stdout)["lines"] >= 5
