@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
@@ -15,7 +15,7 @@ import pytest_asyncio
 from empath.domain.errors import ControlTrouble, TransientRefusal
 from empath.domain.reason import Reason
 from empath.net import resolver as module
-from empath.net.dns_memory import MAX_STALE, MAX_TTL, TROUBLE_FOR
+from empath.net.dns_memory import MAX_NEGATIVE_TTL, MAX_STALE, MAX_TTL, TROUBLE_FOR
 from empath.net.resolver import STORE_PAUSE, DnsResolver
 from empath.ports import MailExchanger
 from empath.ports.dns_cache import ORDERS_KEPT, DnsAnswer, read_override
@@ -119,6 +119,22 @@ async def test_what_others_shared_serves_past_its_time_while_dns_is_in_trouble(b
     bench.calls()
     assert await source(resolver) == "stale"
     assert bench.calls() == []
+
+
+@pytest.mark.parametrize(("name", "longest"), [("example.test", MAX_TTL), ("nosuch.test", MAX_NEGATIVE_TTL)])
+async def test_a_shared_answer_is_believed_no_longer_than_one_of_our_own(
+    bench: Bench, name: str, longest: float
+) -> None:
+    await source(bench.process(), name)
+    kept = bench.store.kept[name]
+    bench.store.kept[name] = replace(kept, fresh_until=START + timedelta(days=3650))
+    resolver = bench.process()
+    assert await source(resolver, name) == "shared"
+    bench.clock.advance(longest - 1)
+    assert await source(resolver, name) == "memory"
+    del bench.store.kept[name]
+    bench.clock.advance(1)
+    assert await source(resolver, name) == "asked"
 
 
 async def test_settings_leave_the_shared_answers_alone(bench: Bench) -> None:

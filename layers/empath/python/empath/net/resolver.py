@@ -15,15 +15,16 @@ import asyncio
 import ipaddress
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from math import inf
 from typing import TYPE_CHECKING, Literal
 
 from empath.domain.errors import ControlTrouble, PermanentRefusal, TransientRefusal
 from empath.domain.network import IPAddress
 from empath.domain.reason import Reason
 from empath.domain.reply import Reply
-from empath.net.dns_memory import NOTHING, AnswerMemory, Known, forget_at
+from empath.net.dns_memory import NOTHING, AnswerMemory, Known, forget_at, lifetime_of
 from empath.net.names import to_a_labels
 from empath.net.nameserver import parse_nameserver
 from empath.ports import DnsAnswer, DnsCache, DnsOrders, DnsOverride, MailExchanger, MailExchangers
@@ -231,7 +232,11 @@ class DnsResolver:
         except (ControlTrouble, TimeoutError):
             self._rest_the_store()
             return None
-        return None if answer is None or orders.forgets(name, answer.asked_at) else answer
+        if answer is None or orders.forgets(name, answer.asked_at):
+            return None
+        # Whoever wrote it, by hand or with a clock that is wrong: no answer is believed longer than our own.
+        longest = self._now() + lifetime_of(inf, negative=answer.is_negative)
+        return replace(answer, fresh_until=min(answer.fresh_until, longest))
 
     async def _share(self, answer: DnsAnswer) -> None:
         if self._cache is None or self._sharing != "both" or answer.rdtype != "MX" or self._store_rests:
