@@ -10,7 +10,7 @@ The first line is the block's header; it has a digest of every line below. Where
 is said by block n (`next_day`) and by nothing else, so two writers that do not know of each other want the
 same key, and the store lets one of them have it: that is all that keeps a chain from forking, over midnight
 too.
-docs/decisions/060-audit.md.
+docs/decisions/061-audit.md.
 """
 
 from __future__ import annotations

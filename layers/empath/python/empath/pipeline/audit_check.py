@@ -1,7 +1,7 @@
 """Whether the audit trail is what was written: every link, every number, every line, up to each chain's head.
 
 What it cannot see: a change by somebody who may write both the blocks and the heads, and made the rest of the
-chain anew. Object lock on the bucket keeps that from happening; docs/decisions/060-audit.md.
+chain anew. Object lock on the bucket keeps that from happening; docs/decisions/061-audit.md.
 """
 
 from __future__ import annotations
