@@ -14,7 +14,7 @@ from typing import Any, Literal
 from empath.testing.simulation.draws import Draws
 from empath.testing.simulation.loop import DAY, HOUR, MINUTE, SECOND
 
-FORMAT = 3
+FORMAT = 4
 """Raised whenever the same seed begins to mean another history."""
 
 MAX_SEED = 2**63 - 1
@@ -126,6 +126,14 @@ POLICIES: tuple[Mapping[str, Any], ...] = (
     {"expiry": 172_800.0, "first_delay": 300.0, "factor": 3.0},
     {"expiry": 86_400.0, "max_attempts": 4, "max_delay": 7200.0},
 )
+GATES: tuple[Mapping[str, Any], ...] = (
+    *[{}] * 4,
+    {"circuit": {"enabled": False}},
+    {"circuit": {"failures": 2, "open_for": 1800.0}},
+    {"rate": "1/s", "max_connections": 1},
+    {"rate": {"limit": "2/min", "burst": 4, "shards": 2}, "max_connections": 2},
+    {"max_connections": 1},
+)
 DELAYS: tuple[Mapping[str, float | None], ...] = (
     {},
     {"delay_report_after": 60.0},
@@ -175,7 +183,7 @@ def _setup(draws: Draws, messages: Sequence[MessagePlan]) -> Setup:
         visibility_margin=margin,
         concurrency=1 + draws.below("concurrency", 4),
         batch=draws.choice("batch", (1, 3, 10, 10)),
-        policy={"allow_addresses": ["127.0.0.0/8"], "retry": retry},
+        policy={"allow_addresses": ["127.0.0.0/8"], "retry": retry, **draws.choice("gates", GATES)},
         reports=draws.choice("reports", REPORTS),
         faults_until=faults_until,
         rates={

@@ -25,7 +25,6 @@ from empath.pipeline.resolve import Resolution
 from empath.pipeline.retry import RetryClock
 from empath.ports import QueueName, ReceivedJob
 from empath.ports.ledger import listing_shard
-from empath.testing.memory_gates import MemoryGates
 from empath.testing.metrics import CountedMetrics
 from empath.testing.relay import work_on
 from empath.testing.simulation.loop import DAY, MINUTE, SECOND
@@ -56,7 +55,6 @@ class Workers:
         self.loop, self.draws, self.setup = world.loop, world.draws, world.plan.setup
         self.processes: list[Process] = []
         self.resolution = Resolution.over(ports)
-        self.gates = MemoryGates()
         self.delivery = Delivery.over(SimpleNamespace(**vars(ports), gatekeeper=self._gatekeeper()))
         self.reporting = Reporting.over(ports)
         self.retry_clock = RetryClock.over(ports)
@@ -71,7 +69,7 @@ class Workers:
 
     def _gatekeeper(self) -> Gatekeeper:
         # Of one process each; its counters are none of attempts.
-        return Gatekeeper(self.gates, self.ports.clock, self.ports.ids, CountedMetrics())
+        return Gatekeeper(self.ports.gates, self.ports.clock, self.ports.ids, CountedMetrics())
 
     # Processes.
 

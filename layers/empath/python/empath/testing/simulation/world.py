@@ -17,6 +17,7 @@ from empath.domain.records import DeliveryRecord
 from empath.pipeline.accept import Acceptance, Additions
 from empath.pipeline.jobs import AcceptedJob, decode
 from empath.testing.memory_control import MemoryControl
+from empath.testing.memory_gates import MemoryGates
 from empath.testing.memory_ledger import MemoryLedger
 from empath.testing.memory_quotas import MemoryQuotas
 from empath.testing.memory_routes import memory_routes
@@ -25,6 +26,7 @@ from empath.testing.metrics import CountedMetrics
 from empath.testing.simulation.draws import Draws, Shuffler
 from empath.testing.simulation.faults import Fault, Faults
 from empath.testing.simulation.gated_control import GatedControl, GatedQuotas
+from empath.testing.simulation.gates import GatedGates
 from empath.testing.simulation.history import History
 from empath.testing.simulation.hops import Hops, TroubledResolver
 from empath.testing.simulation.invariants import Accepted, Invariants, Violation
@@ -110,6 +112,7 @@ class World:
             queue=GatedQueue(gate, self.queue),
             ledger=GatedLedger(gate, self.ledger, self.listing, self),
             control=GatedControl(gate, control),
+            gates=GatedGates(gate, MemoryGates()),
             quotas=GatedQuotas(gate, MemoryQuotas()),
             resolver=resolver,
             routes=memory_routes(
