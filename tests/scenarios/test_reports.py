@@ -294,6 +294,25 @@ async def test_a_report_composed_late_speaks_of_the_attempt_that_it_is_about(
     assert recipient.will_retry_until == record.expires
 
 
+async def test_the_job_of_a_report_goes_by_what_an_earlier_try_has_stored(
+    relay: MemoryRelay, dialer: ScriptedDialer
+) -> None:
+    refusing(dialer)
+    dialer.host("a.test").dsn = True
+    await relay.submit("ann@a.test", ["x@b.test"])
+    await relay.work(QueueName.ACCEPTED)
+    await relay.work(QueueName.DELIVERY)
+    relay.faults.fail("queue.send", times=1, error=QueueTrouble("the report is stored, its job is not sent"))
+    await relay.work(QueueName.DSN)
+    relay.control.tenants["*"] = {"reports": {"template": {"body": "Ä much shorter text: $recipients"}}}
+    await relay.run()
+    (message,) = [message for message in dialer.messages if message.endpoint.host == "a.test"]
+    assert b"much shorter" not in message.content
+    assert message.told is not None
+    assert message.told.size == len(message.content)
+    assert message.told.eight_bit is not message.content.isascii()
+
+
 async def test_a_report_of_an_unknown_kind_fails_its_job_and_nothing_else(
     relay: MemoryRelay, dialer: ScriptedDialer
 ) -> None:

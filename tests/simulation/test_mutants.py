@@ -25,7 +25,6 @@ KNOWN_SEEDS = {
     "lease_too_short": 62,
     "lost_job_never_heals": 7,
     "machines_are_told": 5,
-    "report_by_the_last_try": 646,
     "report_twice": 11,
     "resolve_without_jobs": 14,
     "spool_trouble_is_a_loss": 5,

@@ -3,7 +3,7 @@
 PATCHES = (
     (
         "empath.pipeline.deliver",
-        "channel.tls, done.ambiguous, passed_on",
-        "channel.tls, passed_on",
+        "                done.ambiguous,\n",
+        "                False,\n",
     ),
 )

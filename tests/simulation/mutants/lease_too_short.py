@@ -3,7 +3,7 @@
 PATCHES = (
     (
         "empath.pipeline.deliver",
-        "until=now + timedelta(seconds=invocation.remaining()) + LEASE_MARGIN",
-        "until=now + timedelta(seconds=1)",
+        "return self.clock.now() + timedelta(seconds=invocation.remaining()) + LEASE_MARGIN",
+        "return self.clock.now() + timedelta(seconds=1)",
     ),
 )

@@ -3,7 +3,7 @@
 PATCHES = (
     (
         "empath.pipeline.deliver",
-        "reportable=message.reverse_path is not None,",
+        "reportable=work.message.reverse_path is not None,",
         "reportable=True,",
     ),
 )
