@@ -10,6 +10,8 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from empath.ingress.priority_header import PriorityHeader
+
 # A network of clients that may relay has at least this many bits before the slash. 10.0.0.0/8 is the widest
 # that is private; all wider ones are mostly other people's, and whoever lists them runs an open relay.
 WIDEST_RELAY_NETWORK = 8
@@ -31,6 +33,7 @@ LIMITS = (
     "max_connections_per_client",
     "client_messages_per_hour",
     "user_messages_per_hour",
+    "priority_header",
 )
 
 # Where a VPC is that exists already; each says nothing without `vpc_id`.
@@ -69,6 +72,8 @@ class IngressSettings(BaseModel):
     max_connections_per_client: int | None = Field(None, ge=1, le=100_000)
     client_messages_per_hour: int | None = Field(None, ge=1)
     user_messages_per_hour: int | None = Field(None, ge=1)
+    # A header field that says a message's priority: `X-Mail-Class`, or `Precedence: bulk=bulk, list=bulk`.
+    priority_header: str | None = None
 
     # 0: tasks stand in public subnets, with addresses of their own that nobody may connect to.
     nat_gateways: int = Field(2, ge=0, le=2)
@@ -83,6 +88,13 @@ class IngressSettings(BaseModel):
     @classmethod
     def _number(cls, value: object) -> object:
         return int(value) if isinstance(value, str) and value.isdigit() else value
+
+    @field_validator("priority_header")
+    @classmethod
+    def _priority_header(cls, value: str | None) -> str | None:
+        if value is not None:
+            PriorityHeader.parse(value)
+        return value
 
     @field_validator("relay_networks", "client_networks", "vpc_cidr")
     @classmethod

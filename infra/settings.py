@@ -72,6 +72,8 @@ class Settings(IngressSettings):
 
     memory: int = Field(512, ge=128, le=10240)
     deliver_memory: int = Field(1024, ge=128, le=10240)
+    # One CPU: with a hundred thousand deliveries due, what a tick gets done is what it can compute.
+    retry_memory: int = Field(1769, ge=128, le=10240)
 
     # Batches in work at a time per event source mapping; AWS takes 2 to 1000.
     resolve_concurrency: int = Field(20, ge=2, le=1000)
@@ -146,7 +148,7 @@ class Settings(IngressSettings):
 
     def memory_of(self, function: FunctionName) -> int:
         """MiB of a function, which also is its share of a CPU."""
-        return self.deliver_memory if function == "deliver" else self.memory
+        return {"deliver": self.deliver_memory, "retry": self.retry_memory}.get(function, self.memory)
 
     @property
     def keeps_data(self) -> bool:

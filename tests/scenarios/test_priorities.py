@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import smtplib
 from collections import Counter
+
+import pytest
 
 from empath.domain.delivery_state import State
 from empath.domain.envelope import Priority
 from empath.domain.outcome import Deferred
 from empath.domain.reply import Reply
+from empath.ingress.listener import Listener, serve
+from empath.ingress.priority_header import PriorityHeader
+from empath.ingress.settings import LOOPBACK, IngressSettings, PortKind
 from empath.pipeline.accept import Additions
 from empath.pipeline.jobs import AcceptedJob, DsnJob, decode
 from empath.ports import QueueName
@@ -109,3 +116,29 @@ async def test_reports_and_dead_letters_keep_their_group() -> None:
     assert await relay.dead_letters.sweep(lambda: 60.0) >= 1
     (again,) = relay.queue.pending(QueueName.ACCEPTED)
     assert (again.group, decode(AcceptedJob, again.body).priority) == ("shop/bulk", "bulk")
+
+
+def sent_as(listener: Listener, header: str) -> None:
+    with smtplib.SMTP("127.0.0.1", listener.ports[PortKind.RELAY], timeout=10) as client:
+        client.sendmail("ann@a.test", ["bob@b.test"], f"{header}\r\nSubject: hi\r\n\r\nHello.\r\n")
+
+
+@pytest.mark.parametrize(("is_trusted", "priority"), [(True, "high"), (False, "normal")])
+async def test_a_header_says_the_priority_only_from_who_may_relay(
+    is_trusted: bool, priority: Priority
+) -> None:
+    relay = MemoryRelay(dialer=ScriptedDialer())
+    settings = IngressSettings(
+        port=0,
+        networks=LOOPBACK if is_trusted else (),
+        relay_domains=("b.test",),
+        priority_header=PriorityHeader.parse("X-Mail-Class"),
+    )
+    listener = await serve(settings, relay.acceptance, relay.clock, relay.ids, relay.metrics)
+    try:
+        await asyncio.to_thread(sent_as, listener, "X-Mail-Class: high")
+    finally:
+        await listener.close(grace=0)
+    [job] = relay.queue.pending(QueueName.ACCEPTED)
+    assert decode(AcceptedJob, job.body).priority == priority
+    assert job.group == f"-/{priority}"

@@ -6,7 +6,7 @@ import ipaddress
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from empath.config.environment import (
     ConfigError,
@@ -20,12 +20,17 @@ from empath.config.environment import (
     variable,
 )
 from empath.domain.address import HostName
+from empath.ingress.priority_header import PriorityHeader
 from empath.ingress.settings import IngressSettings, ProcessSettings
 
 MIB = 1024 * 1024
 
 _A_PORT = "a port number from 0 (any free one) to 65535, or off"
 _NETWORKS = "comma between, no bits set after the prefix"
+
+
+def _priority_header(value: object) -> object:
+    return PriorityHeader.parse(value) if isinstance(value, str) else value
 
 
 class IngressConfig(Environment):
@@ -81,6 +86,13 @@ class IngressConfig(Environment):
         "EMPATH_SHUTDOWN_DELAY", 0, "seconds from 0 to 600 between SIGTERM and the end of listening"
     )
 
+    priority_header: Annotated[PriorityHeader, BeforeValidator(_priority_header)] | None = variable(
+        "EMPATH_PRIORITY_HEADER",
+        None,
+        "a header field whose values are high, normal and bulk, such as X-Mail-Class, or one with its values,"
+        " such as Precedence: bulk=bulk, list=bulk",
+    )
+
     hooks: Names = variable("EMPATH_HOOKS", (), "names of Python modules with hooks, comma between")
 
     max_message_size: Annotated[int, Field(ge=64 * 1024, le=1024 * MIB)] = variable(
@@ -117,6 +129,7 @@ class IngressConfig(Environment):
             networks=self.relay_networks,
             relay_domains=self.relay_domains,
             proxy_networks=self.proxy_networks,
+            priority_header=self.priority_header,
             max_size=self.max_message_size,
             max_recipients=self.max_recipients,
             max_connections=self.max_connections,

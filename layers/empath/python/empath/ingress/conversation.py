@@ -312,6 +312,7 @@ class Conversation:
             on_done=self._on_reception_done,
             is_submission=self._port.is_submission,
             user=peer.user,
+            is_trusted=peer.is_trusted,
             hooks=self._hooks,
         )
         self._session.accept()

@@ -57,6 +57,17 @@ class HeaderSection:
         """How many fields have this name, given in lower case."""
         return self.names.count(name)
 
+    def value(self, name: bytes) -> bytes | None:
+        """The value of the field with this name (in lower case), unfolded; None unless exactly one has it."""
+        if self.count(name) != 1:
+            return None
+        octets = b"\r\n" + self.octets
+        begin = re.search(rb"\r\n" + re.escape(name) + rb"[ \t]*+:", octets, re.IGNORECASE)
+        assert begin is not None  # noqa: S101 (it was counted)
+        end = _FIELD_ENDS.search(octets, begin.end())
+        body = octets[begin.end() : end.start() if end else len(octets)]
+        return body.replace(b"\r\n", b"").strip(b" \t")
+
     def refusal(self, limits: HeaderLimits, max_hops: int) -> Reply | None:
         """The reply to a message whose header section is beyond a limit."""
         octets = self.octets
@@ -150,6 +161,8 @@ _NO_FIELD = re.compile(rb"\r\n(?![!-9;-~]{1,997}+[ \t]*+:|[ \t])")
 _BEGUN_FIELD = re.compile(rb"[!-9;-~]{0,997}+[ \t]*+")
 _NAME = re.compile(rb"\r\n([!-9;-~]{1,997}+)[ \t]*+:")
 _FIELD_ENDS = re.compile(rb"\r\n(?![ \t])")
+
+FIELD_NAME = re.compile(rb"[!-9;-~]{1,997}")
 
 _MIN_FIELD = len(b"a:\r\n")
 _RECEIVED = b"received"

@@ -11,7 +11,7 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime
 
-from empath.domain.envelope import Envelope, Source
+from empath.domain.envelope import Envelope, Priority, Source
 from empath.domain.errors import Trouble
 from empath.domain.reply import Reply
 from empath.domain.user import User
@@ -21,6 +21,7 @@ from empath.ingress.header_section import HeaderReader, HeaderSection
 from empath.ingress.hooks import Message
 from empath.ingress.hooks_runner import SessionHooks
 from empath.ingress.hooks_verdict import Decision
+from empath.ingress.priority_header import chosen_priority
 from empath.ingress.services import Services
 from empath.pipeline.accept import Additions, trace_id_of
 
@@ -43,6 +44,7 @@ class Reception:
         on_done: Callable[[Reception], None],
         is_submission: bool = False,
         user: User | None = None,
+        is_trusted: bool = False,
         hooks: SessionHooks | None = None,
     ) -> None:
         """Storing begins with the first content. `on_taken` is called when the spool took all that waited,
@@ -57,6 +59,7 @@ class Reception:
         self._on_done = on_done
         self._is_submission = is_submission
         self._user = user
+        self._is_trusted = is_trusted
         self._hooks = hooks if hooks is not None and hooks.has("message") else None
         self._decision = _UNDECIDED if hooks is None else Decision(metadata=hooks.metadata)
         self._stream = ContentStream(on_taken)
@@ -145,9 +148,13 @@ class Reception:
         return Additions(
             prepend=self._prepend + fields,
             metadata=decision.metadata,
-            priority=decision.priority or (user.priority if user is not None else "normal"),
+            priority=decision.priority or self._own_priority(),
             tenant=decision.tenant or (user.tenant if user is not None else None),
         )
+
+    def _own_priority(self) -> Priority:
+        header = self._services.settings.priority_header
+        return chosen_priority(header, self._header.end(), user=self._user, is_trusted=self._is_trusted)
 
     async def _store(self) -> None:
         services, envelope = self._services, self._envelope

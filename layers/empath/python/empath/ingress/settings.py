@@ -11,6 +11,7 @@ from empath.domain.network import IPNetwork
 from empath.ingress.authentication import Authenticator
 from empath.ingress.header_section import DEFAULT_LIMITS, HeaderLimits
 from empath.ingress.hooks_runner import Hooks
+from empath.ingress.priority_header import PriorityHeader
 from empath.ingress.quotas import MessageQuotas
 from empath.ingress.tls import Certificate
 from empath.ports import Users
@@ -101,6 +102,9 @@ class IngressSettings:
 
     hooks: Hooks | None = None
     """The operator's own code; None: there is none, and it costs nothing."""
+
+    priority_header: PriorityHeader | None = None
+    """The header field that says a message's priority; None: none does."""
 
     max_size: int = 50 * MIB
     max_recipients: int = 1000
