@@ -84,6 +84,16 @@ def test_a_function_does_on_aws_only_what_its_stage_needs(aws: Synthesised, name
     assert granted == ALLOWED[name] | {service: ALLOWED[name][service] | source}
 
 
+def test_reports_are_counted_where_policy_is_read(aws: Synthesised) -> None:
+    tables = {
+        json.dumps(resource)
+        for statement in _statements(aws, "dsn")
+        if "dynamodb:UpdateItem" in _list(statement["Action"])
+        for resource in _list(statement["Resource"])
+    }
+    assert any("Control" in table for table in tables), tables
+
+
 def test_wildcards_are_named_and_few(aws: Synthesised) -> None:
     for name in FUNCTIONS:
         for statement in _statements(aws, name):
