@@ -128,6 +128,18 @@ class DynamoLedger:
             # Only where the refusal did not bring the item along: it changed before it was read.
         raise LedgerTrouble(f"claiming {key}: the delivery changes too quickly")
 
+    async def mark_committing(self, record: DeliveryRecord, *, owner: str, now: datetime) -> None:
+        # Nobody but the claim's holder adds an attempt or takes one away, so the place in the list holds.
+        place = len(record.attempts) - 1
+        write = Write(
+            conditions=[LEASE_IS_OURS],
+            sets=[f"#attempts[{place}].#commits_at = :now"],
+            values={":owner": text(owner), ":now": instant(now)},
+        )
+        done, _ = await self._update(items.key_of_delivery(record.key), write, f"marking {record.key}")
+        if not done:
+            raise LeaseLost(f"{record.key}: the claim of {owner} is gone")
+
     async def record(self, record: DeliveryRecord, *, owner: str, owes: Sequence[str] = ()) -> None:
         write = _outcome(record, owes)
         write.conditions.append(LEASE_IS_OURS)

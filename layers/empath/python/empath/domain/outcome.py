@@ -37,7 +37,16 @@ class Failed:
     event = Event.REFUSE
 
 
-RecipientOutcome = Sent | Deferred | Failed
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Nothing happens until an operator says what."""
+
+    reply: Reply
+    reason: Reason
+    event = Event.HOLD
+
+
+RecipientOutcome = Sent | Deferred | Failed | Held
 
 
 def outcome_of_reply(reply: Reply) -> RecipientOutcome:

@@ -114,6 +114,9 @@ class Attempt(BaseModel):
     """True: the name server says that DNSSEC proved the next hop to be the destination's."""
     ambiguous: bool = False
     """The content may have been accepted although nobody said so."""
+    commits_at: InstantField | None = None
+    """When what could make the next hop take the message was about to go out, where policy wants to know
+    (`on_ambiguous`). Without `duration` the attempt is in doubt then."""
 
 
 class Lease(BaseModel):

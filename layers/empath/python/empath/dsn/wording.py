@@ -48,10 +48,15 @@ _WHY = {
     Reason.NO_ADDRESS: "The recipient's domain names no mail server that can be found.",
     Reason.DNS_TROUBLE: "The name servers of the recipient's domain gave no usable answer.",
     Reason.ADDRESS_NOT_ALLOWED: "The recipient's domain points to an address that is not on the Internet.",
+    Reason.SUPPRESSED: "Mail to this address has failed before, so it was not tried again.",
     Reason.LOOP: "The recipient's domain leads back to this relay, which is not its mail server.",
     Reason.NEEDS_SMTPUTF8: "The message needs international addresses, which the recipient's mail server"
     " does not know.",
     Reason.TOO_BIG: "The message is larger than the recipient's mail server takes.",
+    Reason.AMBIGUOUS: "The recipient's mail server was given the message, and its answer was never heard."
+    " The message may have arrived all the same.",
+    Reason.ROUTE_UNUSABLE: "This relay's way to the recipient's mail server could not be used.",
+    Reason.AUTH_FAILED: "This relay could not log in to the server that it sends by.",
     Reason.WORKER_FAILED: "This relay had trouble of its own.",
     Reason.ATTEMPTS_USED_UP: "It was tried as often as this relay tries.",
     Reason.EXPIRED: "It was tried for as long as this relay tries.",

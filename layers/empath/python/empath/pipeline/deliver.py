@@ -33,6 +33,7 @@ from empath.domain.reason import Reason
 from empath.domain.records import DeliveryRecord, MessageRecord
 from empath.domain.reply import Reply
 from empath.domain.route import FINAL
+from empath.pipeline import ambiguity
 from empath.pipeline.conclude import AttemptResult, Conclusion, conclude, waiting_recipients
 from empath.pipeline.followups import FollowUps
 from empath.pipeline.gates import Gatekeeper, Pass
@@ -217,9 +218,15 @@ class Delivery(Stage):
     ) -> DeliveryRecord:
         if not isinstance(work.next_hop, Refusal):
             record = record.model_copy(update={"site": work.next_hop.site})
-        result = await self._attempt(record, work)
-        if admitted is not None and result.next_hop is not None:
-            admitted.hear(result.outcomes.values())
+        on_ambiguous = work.policy.on_ambiguous
+        result = ambiguity.without_attempt(record, on_ambiguous)
+        if result is None:
+            result = await self._attempt(record, work)
+            if admitted is not None and result.next_hop is not None:
+                admitted.hear(result.outcomes.values())
+            result = ambiguity.decided(result, on_ambiguous)
+        else:
+            record = ambiguity.without_doubts(record)
         conclusion = conclude(
             record,
             result,
@@ -234,7 +241,7 @@ class Delivery(Stage):
 
     async def _attempt(self, record: DeliveryRecord, work: Work) -> AttemptResult:
         recipients = waiting_recipients(record)
-        transaction = self._transaction(work.message, record, recipients)
+        transaction = self._transaction(work, record, recipients)
         try:
             if isinstance(work.next_hop, Refusal):
                 raise work.next_hop
@@ -255,15 +262,19 @@ class Delivery(Stage):
                 Reply.of(451, "4.3.0", "The raw message could not be read"), Reason.WORKER_FAILED
             )
             return AttemptResult(dict.fromkeys(recipients, refused))
+        except LedgerTrouble:
+            refused = Deferred(
+                Reply.of(451, "4.3.0", "The ledger could not be told of the attempt"), Reason.WORKER_FAILED
+            )
+            return AttemptResult(dict.fromkeys(recipients, refused))
         except SpoolObjectMissing:
             lost = Failed(
                 Reply.of(554, "5.3.0", "The raw message is no longer in the spool"), Reason.CONTENT_LOST
             )
             return AttemptResult(dict.fromkeys(recipients, lost))
 
-    def _transaction(
-        self, message: MessageRecord, record: DeliveryRecord, recipients: list[str]
-    ) -> Transaction:
+    def _transaction(self, work: Work, record: DeliveryRecord, recipients: list[str]) -> Transaction:
+        message = work.message
         known = {address: record.recipients[address] for address in recipients}
         return Transaction(
             reverse_path=str(message.reverse_path) if message.reverse_path else "",
@@ -277,6 +288,9 @@ class Delivery(Stage):
             envid=message.envid,
             ret=message.ret,
             name=str(record.key),
+            before_commit=ambiguity.marker(
+                self.ledger, self.clock, record, owner=work.owner, policy=work.policy.on_ambiguous
+            ),
         )
 
     async def _content(self, message: MessageRecord) -> AsyncIterator[bytes]:

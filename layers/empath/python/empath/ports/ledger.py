@@ -107,6 +107,11 @@ class Ledger(Protocol):
         stored record: stored recipients keep their states until `record`.
         """
 
+    async def mark_committing(self, record: DeliveryRecord, *, owner: str, now: datetime) -> None:
+        """Note in the attempt of a claim, whose result `record` is, that the next hop may take the message
+        from now on. Again is success. Raises LeaseLost when another claim was made since.
+        """
+
     async def record(self, record: DeliveryRecord, *, owner: str, owes: Sequence[str] = ()) -> None:
         """Write the outcome of a claimed attempt and drop the lease, fenced by the lease's `owner`.
 

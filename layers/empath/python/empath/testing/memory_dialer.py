@@ -118,6 +118,8 @@ class ScriptedChannel:
         if not accepted:
             return TransactionResult(outcomes)
         content = b"".join([chunk async for chunk in transaction.content()])
+        if transaction.before_commit is not None:
+            await transaction.before_commit()
         ambiguous = self.hop.ambiguous > 0
         told = transaction if self.hop.dsn else None
         self.dialer.messages.append(

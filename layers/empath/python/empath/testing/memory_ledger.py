@@ -78,6 +78,14 @@ class MemoryLedger:
         )
         return Claimed(claimed.begin_attempt())
 
+    async def mark_committing(self, record: DeliveryRecord, *, owner: str, now: datetime) -> None:
+        stored = self._get(record.key)
+        if stored is None or stored.lease is None or stored.lease.owner != owner:
+            raise LeaseLost(f"{record.key}: the claim of {owner} is gone")
+        *earlier, current = stored.attempts
+        marked = current.model_copy(update={"commits_at": whole_milliseconds(now)})
+        self._put_delivery(stored.model_copy(update={"attempts": (*earlier, marked)}))
+
     async def record(self, record: DeliveryRecord, *, owner: str, owes: Sequence[str] = ()) -> None:
         stored = self._get(record.key)
         if stored is None or stored.lease is None or stored.lease.owner != owner:
