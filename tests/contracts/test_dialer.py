@@ -1,4 +1,5 @@
-"""ports.Dialer and ports.Channel: the scripts in memory, and real sessions with a sink of the same script."""
+"""ports.Dialer and ports.Channel: the scripts in memory, and real sessions with a sink of the same script,
+with a pool of connections and without."""
 
 from __future__ import annotations
 
@@ -15,8 +16,11 @@ from empath.domain.outcome import Deferred, Failed, RecipientOutcome, Sent, outc
 from empath.domain.reason import Reason
 from empath.domain.reply import Reply
 from empath.net.dialer import SmtpDialer
+from empath.net.pool import ConnectionPool
 from empath.ports import Dialer, Endpoint, Transaction
+from empath.system import SystemClock
 from empath.testing.memory_dialer import ScriptedDialer
+from empath.testing.metrics import CountedMetrics
 from empath.testing.smtp_sink import DROP, SmtpSink
 
 ANN, BOB = "ann@example.test", "bob@example.test"
@@ -62,7 +66,7 @@ class MemoryWorld:
 
 @dataclass
 class SocketWorld:
-    dialer: SmtpDialer
+    dialer: Dialer
     sink: SmtpSink
 
     @property
@@ -82,13 +86,19 @@ class SocketWorld:
         return [(seen.reverse_path, seen.recipients, seen.content) for seen in self.sink.messages]
 
 
-@pytest_asyncio.fixture(params=["memory", "sockets"])
+@pytest_asyncio.fixture(params=["memory", "sockets", "pool"])
 async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
     if request.param == "memory":
         yield MemoryWorld(ScriptedDialer())
         return
     async with SmtpSink() as sink:
-        yield SocketWorld(SmtpDialer("relay.example.test"), sink)
+        dialer = SmtpDialer("relay.example.test")
+        if request.param == "sockets":
+            yield SocketWorld(dialer, sink)
+            return
+        pool = ConnectionPool(dialer, SystemClock(), CountedMetrics())
+        yield SocketWorld(pool, sink)
+        await pool.close()
 
 
 def endpoint(world: World, address: str = "127.0.0.1") -> Endpoint:
