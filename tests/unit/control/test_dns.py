@@ -321,12 +321,12 @@ def test_the_whole_way_to_the_table_and_back(
             aws_access_key_id="test",
             aws_secret_access_key="test",
         ).create_table(
-            TableName="control",
+            TableName="control-of-dns",
             BillingMode="PAY_PER_REQUEST",
             AttributeDefinitions=[{"AttributeName": "pk", "AttributeType": "S"}],
             KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}],
         )
-        outputs = {"ControlTable": "control"}
+        outputs = {"ControlTable": "control-of-dns"}  # moto is one for the whole process
         stack = RunningStack(os.getpid(), endpoint, "us-east-1", "h:2525", "i:1", server.nameserver, outputs)
         write_state(tmp_path, stack)
         where = ["--state-dir", str(tmp_path), "--json"]
