@@ -29,10 +29,12 @@ import aiosmtplib
 import uvloop
 
 from empath.domain.outcome import Sent
-from empath.net.channel import SmtpChannel
 from empath.net.dialer import SmtpDialer
-from empath.ports import Endpoint, Transaction
+from empath.net.pool import ConnectionPool
+from empath.ports import Channel, Endpoint, Transaction
 from empath.smtp.client import BLOCK
+from empath.system import SystemClock
+from empath.testing.metrics import CountedMetrics
 from empath.testing.smtp_sink import Act, Session, SmtpSink
 
 SENDER, RECIPIENT = "bench@sender.test", "user@bench.test"
@@ -117,6 +119,16 @@ async def empath_warm(port: int, content: bytes, messages: int) -> None:
     await channel.close()
 
 
+async def empath_pooled(port: int, content: bytes, messages: int) -> None:
+    """As the deliver stage does: each message asks for a connection and gives it back."""
+    pool = ConnectionPool(SmtpDialer("client.bench.test"), SystemClock(), CountedMetrics())
+    for _ in range(messages):
+        channel = await pool.connect(_endpoint(port), deadline=60)
+        await _transact(channel, content)
+        await channel.close()
+    await pool.close()
+
+
 async def aiosmtplib_cold(port: int, content: bytes, messages: int) -> None:
     for _ in range(messages):
         async with _aiosmtplib(port) as client:
@@ -139,7 +151,7 @@ def _endpoint(port: int) -> Endpoint:
     return Endpoint("mx.bench.test", ipaddress.ip_address("127.0.0.1"), port, "disabled", LOOPBACK)
 
 
-async def _transact(channel: SmtpChannel, content: bytes) -> None:
+async def _transact(channel: Channel, content: bytes) -> None:
     async def read() -> AsyncIterator[bytes]:
         yield HEADER
         yield content[len(HEADER) :]
@@ -151,10 +163,12 @@ async def _transact(channel: SmtpChannel, content: bytes) -> None:
 
 
 Client = Callable[[int, bytes, int], Awaitable[None]]
-WARM, WARM_PIPELINED, REUSED = "empath, warm", "empath, warm, PIPELINING only", "aiosmtplib, reused"
+WARM, POOLED, WARM_PIPELINED = "empath, warm", "empath, warm by the pool", "empath, warm, PIPELINING only"
+REUSED = "aiosmtplib, reused"
 CLIENTS: dict[str, tuple[Client, tuple[str, ...]]] = {
     "empath, a connection each": (empath_cold, EVERYTHING),
     WARM: (empath_warm, EVERYTHING),
+    POOLED: (empath_pooled, EVERYTHING),
     WARM_PIPELINED: (empath_warm, tuple(word for word in EVERYTHING if word != "CHUNKING")),
     "aiosmtplib, a connection each": (aiosmtplib_cold, EVERYTHING),
     REUSED: (aiosmtplib_reused, EVERYTHING),
@@ -228,16 +242,21 @@ def report(title: str, figures: dict[str, Figures]) -> str:
 def missed(figures: dict[float, dict[str, Figures]], messages: dict[float, int], size: int) -> list[str]:
     """The goals of the warm client that do not hold, in words. Larger content waits for its envelope."""
     late: list[str] = []
+    flights = 1 if size < BLOCK else 2
     for latency, by_client in figures.items():
-        session = 2 / messages[latency]  # EHLO and QUIT
-        for name, goal in ((WARM, 1 if size < BLOCK else 2), (WARM_PIPELINED, 2)):
+        sessions = {POOLED: -(-messages[latency] // _endpoint(0).messages_per_connection)}
+        for name, goal in ((WARM, flights), (POOLED, flights), (WARM_PIPELINED, 2)):
+            session = 2 * sessions.get(name, 1) / messages[latency]  # EHLO and QUIT
             if by_client[name].round_trips > goal + session + 1e-9:
                 late.append(f"{name}: {by_client[name].round_trips:.2f} round trips")
-        if by_client[WARM].cpu > by_client[REUSED].cpu:
-            late.append(f"more CPU than aiosmtplib at {latency * 1000:.0f} ms")
+        for name in (WARM, POOLED):
+            if by_client[name].cpu > by_client[REUSED].cpu:
+                late.append(f"{name}: more CPU than aiosmtplib at {latency * 1000:.0f} ms")
     slow = figures[LATENCIES[-1]]
-    if size < BLOCK and slow[REUSED].wall < GOAL_SPEED * slow[WARM].wall:
-        late.append(f"only {slow[REUSED].wall / slow[WARM].wall:.1f} times aiosmtplib's pace at 20 ms")
+    for name in (WARM, POOLED):
+        times = slow[REUSED].wall / slow[name].wall
+        if size < BLOCK and times < GOAL_SPEED:
+            late.append(f"{name}: only {times:.1f} times aiosmtplib's pace at 20 ms")
     return late
 
 

@@ -6,7 +6,7 @@ import dataclasses
 import ipaddress
 from collections.abc import AsyncIterator, Sequence
 
-from empath.domain.outcome import Deferred, Failed, RecipientOutcome, Sent
+from empath.domain.outcome import Deferred, Failed, Held, RecipientOutcome, Sent
 from empath.domain.policy import TlsMode
 from empath.net.dialer import SmtpDialer
 from empath.net.timeouts import Timeouts
@@ -72,6 +72,8 @@ def short(outcome: RecipientOutcome) -> str:
             return f"deferred {reply.code} {reason}"
         case Failed(reply, reason):
             return f"failed {reply.code} {reason}"
+        case Held(reply, reason):
+            return f"held {reply.code} {reason}"
 
 
 def shorts(result: TransactionResult) -> dict[str, str]:
