@@ -21,6 +21,7 @@ from empath.domain.lifecycle import DEFAULT_TYPES, LIFECYCLE_TYPES
 from empath.domain.redaction import REDACTED_FIELDS
 from empath.net.nameserver import parse_nameserver
 from infra.ingress_settings import IngressSettings
+from infra.route_settings import RouteRights
 
 # The deliver stage claims a delivery for the invocation's remaining time plus this.
 LEASE_GRACE_S = 10
@@ -38,7 +39,7 @@ class SettingsError(ValueError):
     """A setting is unknown or its value cannot be used; the message names it and says what is expected."""
 
 
-class Settings(IngressSettings):
+class Settings(RouteRights, IngressSettings):
     """What a deployment may choose, with the values that suit AWS."""
 
     profile: Literal["aws", "local"] = "aws"

@@ -28,6 +28,9 @@ LIST = ["s3:ListBucket"]
 STORE = ["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload"]
 DELETE = ["s3:DeleteObject"]
 SEND = ["sqs:SendMessage"]
+OPEN = ["secretsmanager:GetSecretValue"]
+# The v2 call with raw content is checked against the name of the v1 call.
+BY_SES = ["ses:SendEmail", "ses:SendRawEmail"]
 REHIDE = ["sqs:ChangeMessageVisibility"]
 DRAIN = ["sqs:ReceiveMessage", "sqs:DeleteMessage"]
 
@@ -78,6 +81,18 @@ class Pipeline(cdk.Stack):
         # What a gate holds back before its first attempt goes back to where it came from.
         worker.may(SEND, *self._queue_arns(*concurrency, QueueName.DSN))
         worker.may(REHIDE, *self._queue_arns(*concurrency))
+        self._routes(worker)
+
+    def _routes(self, worker: Worker) -> None:
+        if self._settings.route_secret_arns:
+            worker.may(OPEN, *self._settings.route_secret_arns)
+        if self._settings.ses == "on":
+            # By whom and in which region is the policy's word; who may send as whom is SES's.
+            parts = ("identity", "configuration-set")
+            kinds = [
+                self.format_arn(service="ses", region="*", resource=part, resource_name="*") for part in parts
+            ]
+            worker.may(BY_SES, *kinds)
 
     def _retry(self, worker: Worker) -> None:
         MinuteClock(self, "Clock", worker.function)
