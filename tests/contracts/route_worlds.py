@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any, ClassVar, Literal, Protocol
 
 from botocore.exceptions import ClientError, EndpointConnectionError, ReadTimeoutError
@@ -129,6 +130,7 @@ class ScriptedSes:
     """A sesv2 client in memory."""
 
     def __init__(self) -> None:
+        self.meta = SimpleNamespace(endpoint_url="https://email.test")
         self.requests: list[dict[str, Any]] = []
         self.fates: list[Exception | Literal["silent"]] = []
 

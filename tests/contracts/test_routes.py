@@ -11,6 +11,7 @@ from empath.domain.errors import LeaseLost, SpoolObjectMissing, SpoolTrouble
 from empath.domain.outcome import Deferred, Failed, Sent
 from empath.domain.policy import read_policy
 from empath.domain.reason import Reason
+from empath.domain.tls import TlsSession
 from empath.pipeline.routes import RouteTable, ToNowhere
 from empath.ports import Handover, Transaction
 from tests.contracts.route_worlds import DESTINATION, KINDS, World, world_of
@@ -46,6 +47,7 @@ async def test_what_is_handed_over_arrives_as_it_is_and_everybody_is_sent(world:
     assert all(isinstance(outcome, Sent) for outcome in done.outcomes.values())
     assert not done.ambiguous
     assert done.next_hop
+    assert done.tls is None or TlsSession.read(done.tls).is_verified
     assert world.received() == [("us@us.test", (ANN, BOB), CONTENT)]
 
 

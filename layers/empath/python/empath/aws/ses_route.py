@@ -12,17 +12,19 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
+from urllib.parse import urlsplit
 
 import idna
 from botocore.exceptions import ClientError, ConnectTimeoutError, EndpointConnectionError, NoCredentialsError
 
 from empath.aws.errors import FOREIGN, code_of, http_status_of
-from empath.domain.errors import ConfigError
+from empath.domain.errors import ConfigError, TransientRefusal
 from empath.domain.outcome import Deferred, Failed, RecipientOutcome, Sent
 from empath.domain.policy import DomainPolicy
 from empath.domain.reason import Reason
 from empath.domain.reply import Reply
 from empath.domain.route import SesRoute
+from empath.domain.tls import VERIFIED, TlsSession
 from empath.pipeline.secret_memory import unusable
 from empath.ports import Handover, Transaction
 
@@ -86,33 +88,43 @@ class SesHop:
 
     async def deliver(self, transaction: Transaction, *, time_left: Callable[[], float]) -> Handover:
         outcomes, sayable = _refused_here(transaction)
+        if not sayable:
+            return Handover(outcomes, self.site)
+        tls: str | None = None
         ambiguous = False
-        if sayable:
-            try:
-                async with self.large if transaction.size >= LARGE else nullcontext():
-                    async with asyncio.timeout(time_left()):
-                        content = await _whole(transaction)
-                    for batch in _batches(sayable, MAX_RECIPIENTS):
-                        if time_left() <= 0:
-                            break
-                        if transaction.before_commit is not None:
-                            await transaction.before_commit()
-                        to = [sayable[address] for address in batch]
-                        outcome, ambiguous = await self._send(transaction, to, content, time_left())
-                        outcomes |= dict.fromkeys(batch, outcome)
-                        if ambiguous:
-                            break
-            except TimeoutError:
-                pass  # whoever has no outcome by now is told so below
+        try:
+            async with self.large if transaction.size >= LARGE else nullcontext():
+                client = await self._client()
+                tls = _tls_of(client)
+                async with asyncio.timeout(time_left()):
+                    content = await _whole(transaction)
+                for batch in _batches(sayable, MAX_RECIPIENTS):
+                    if ambiguous or time_left() <= 0:
+                        break
+                    if transaction.before_commit is not None:
+                        await transaction.before_commit()
+                    to = [sayable[address] for address in batch]
+                    outcome, ambiguous = await self._send(client, transaction, to, content, time_left())
+                    outcomes |= dict.fromkeys(batch, outcome)
+        except TransientRefusal as refusal:
+            return Handover.refused(transaction, refusal)
+        except TimeoutError:
+            pass  # whoever has no outcome by now is told so below
         return Handover(
             {address: outcomes.get(address, NO_TIME) for address in transaction.recipients},
             self.site,
-            "HTTPS",
+            tls,
             ambiguous,
         )
 
+    async def _client(self) -> Any:
+        try:
+            return await self.clients(self.settings.region)
+        except ConfigError as error:
+            raise unusable(f"SES cannot be called: {error}") from error
+
     async def _send(
-        self, transaction: Transaction, to: Sequence[str], content: bytes, within: float
+        self, client: Any, transaction: Transaction, to: Sequence[str], content: bytes, within: float
     ) -> tuple[RecipientOutcome, bool]:
         """The outcome of one call, and whether it may have been carried out although nobody said so."""
         request: dict[str, Any] = {
@@ -125,7 +137,6 @@ class SesHop:
         if self.settings.configuration_set is not None:
             request["ConfigurationSetName"] = self.settings.configuration_set
         try:
-            client = await self.clients(self.settings.region)
             async with asyncio.timeout(max(within, 0.0)):
                 answer = await client.send_email(**request)
         except ClientError as error:
@@ -133,7 +144,7 @@ class SesHop:
         except (EndpointConnectionError, ConnectTimeoutError):
             text = "Connection to SES failed"
             return Deferred(Reply.of(451, "4.4.1", text), Reason.CONNECTION_FAILED), False
-        except (ConfigError, NoCredentialsError) as error:
+        except NoCredentialsError as error:
             refusal = unusable(f"SES cannot be called: {error}")
             return Deferred(refusal.reply, refusal.reason), False
         except TimeoutError:
@@ -173,6 +184,14 @@ def _refused_here(transaction: Transaction) -> tuple[dict[str, RecipientOutcome]
         {address: NEEDS_SMTPUTF8 for address, ascii_form in said.items() if ascii_form is None},
         {address: ascii_form for address, ascii_form in said.items() if ascii_form is not None},
     )
+
+
+def _tls_of(client: Any) -> str | None:
+    """What the SDK does: certificates are verified; version and cipher are not told."""
+    endpoint = urlsplit(client.meta.endpoint_url)
+    if endpoint.scheme != "https":
+        return None
+    return str(TlsSession("TLS", "-", peer=endpoint.hostname or "", verification=VERIFIED))
 
 
 def _batches(addresses: Iterable[str], most: int) -> Iterator[list[str]]:

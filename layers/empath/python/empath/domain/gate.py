@@ -23,6 +23,7 @@ _SITE_REASONS = frozenset(
         Reason.CONNECTION_LOST,
         Reason.TIMEOUT,
         Reason.TLS_FAILED,
+        Reason.AUTH_FAILED,  # a login that is tried again and again may be locked
         Reason.PROTOCOL_ERROR,
     }
 )

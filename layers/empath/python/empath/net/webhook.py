@@ -26,6 +26,7 @@ from empath.domain.policy import DomainPolicy
 from empath.domain.reason import Reason
 from empath.domain.reply import Reply
 from empath.domain.route import WebhookRoute
+from empath.domain.tls import VERIFIED, TlsSession
 from empath.net.webhook_request import SignedBody, key_of, sign
 from empath.pipeline.secret_memory import SecretMemory, unusable
 from empath.ports import Clock, Handover, Resolver, Transaction
@@ -139,7 +140,13 @@ class _Post:
 
     def _handover(self, outcome: RecipientOutcome, *, ambiguous: bool = False) -> Handover:
         outcomes = dict.fromkeys(self._transaction.recipients, outcome)
-        return Handover(outcomes, self._hop.site, "HTTPS", ambiguous)
+        return Handover(outcomes, self._hop.site, self._tls, ambiguous)
+
+    @property
+    def _tls(self) -> str:
+        """Version and cipher are not told by the library once an answer is read."""
+        peer = URL(self._hop.settings.url).host or ""
+        return str(TlsSession("TLS", "-", peer=peer, verification=VERIFIED))
 
     async def _post(self) -> RecipientOutcome:
         hop = self._hop
