@@ -69,6 +69,11 @@ def only(done: Handover) -> tuple[type, Reason | None, str]:
     return said
 
 
+def only_kind(done: Handover) -> type:
+    [kind] = {type(outcome) for outcome in done.outcomes.values()}
+    return kind
+
+
 async def test_lower_preference_first_and_the_next_host_when_it_does_not_answer() -> None:
     async with SmtpSink({"connect": DROP}) as first, SmtpSink() as second, SmtpSink() as third:
         done = await Relay().send(
@@ -189,6 +194,20 @@ async def test_a_mail_store_answers_for_each_recipient_after_the_message() -> No
         assert [type(done.outcomes[to]) for to in (ANN, BOB, CAT)] == [Sent, Failed, Deferred]
         assert done.outcomes[BOB].reply.text == "Mailbox full"
         assert "LHLO us.test" in sink.sessions[0].commands
+
+
+async def test_answers_in_any_pieces_are_the_same_answers() -> None:
+    script = {"delivered": ["250 2.1.5 Ok", "552-5.2.2 Mailbox\n552 5.2.2 full", "452 4.3.1 Disk full"]}
+    async with LmtpSink(script, splits=True) as sink:  # type: ignore[arg-type]
+        done = await Relay().send({"host": "relay.test", "port": sink.port}, kind="lmtp")
+        assert [type(done.outcomes[to]) for to in (ANN, BOB, CAT)] == [Sent, Failed, Deferred]
+
+
+async def test_a_store_with_chunking_is_given_data_all_the_same() -> None:
+    async with LmtpSink(extensions=("PIPELINING", "CHUNKING")) as sink:
+        done = await Relay().send({"host": "relay.test", "port": sink.port}, kind="lmtp")
+        assert only_kind(done) is Sent
+        assert "DATA" in sink.sessions[0].commands
 
 
 async def test_recipients_refused_before_the_message_get_no_second_answer() -> None:
