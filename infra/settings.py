@@ -91,6 +91,8 @@ class Settings(RouteRights, IngressSettings):
     audit_lock_days: int = Field(0, ge=0, le=36_500)
     audit_lock_mode: Literal["governance", "compliance"] = "governance"
     redact: str = ""
+    # Addresses that a next hop says have no mailbox are not tried again for a time.
+    suppression: Literal["on", "off"] = "on"
     # What applications are told on the event bus; empty for nothing.
     event_types: str = ",".join(DEFAULT_TYPES)
 

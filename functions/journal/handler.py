@@ -9,7 +9,7 @@ runtime = functions_runtime()
 
 async def work(event: Event) -> None:
     ports = runtime.ports
-    await ports.open("spool", "ledger", "audit", "events")
+    await ports.open("spool", "ledger", "audit", "events", "control", "suppressions")
     await Chronicle.over(ports).take(stream_changes(event))
 
 

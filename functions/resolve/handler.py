@@ -11,7 +11,7 @@ runtime = functions_runtime()
 
 async def work(event: Event) -> Failures:
     ports = runtime.ports
-    await ports.open("spool", "queue", "ledger", "control", "resolver")
+    await ports.open("spool", "queue", "ledger", "control", "resolver", "suppressions")
     stage = Resolution.over(ports)
 
     async def one(job: AcceptedJob, received: ReceivedJob, queue: QueueName) -> bool:

@@ -11,7 +11,7 @@ runtime = functions_runtime()
 
 async def work(context: Context) -> dict[str, int]:
     ports = runtime.ports
-    await ports.open("spool", "queue", "ledger", "control", "resolver")
+    await ports.open("spool", "queue", "ledger", "control", "resolver", "suppressions")
     remaining = seconds_left(context)
     # Side by side: neither a long listing nor trouble with it keeps dead letters waiting, nor the reverse.
     queued, revived = await all_of(

@@ -57,7 +57,7 @@ class Pipeline(cdk.Stack):
     def _resolve(self, worker: Worker) -> None:
         worker.consumes(self._queues.live[QueueName.ACCEPTED], concurrency=self._settings.resolve_concurrency)
         worker.may(CREATE, self._deliveries)
-        worker.may(READ, self._control)
+        worker.may([*READ, "dynamodb:BatchGetItem"], self._control)
         self._share_dns(worker)
         worker.may(DELETE, self._messages)
         worker.may(SEND, *self._queue_arns(*FIRST_ATTEMPTS, QueueName.DSN))
@@ -137,6 +137,9 @@ class Pipeline(cdk.Stack):
             "EMPATH_EVENT_TYPES": self._settings.event_types,
             "EMPATH_REDACT": self._settings.redact,
         }
+        # A tenant's policy says whether its failures count.
+        worker.may(READ, self._control)
+        worker.may(PUT, self._control, keys="suppress#*")
         if self._storage.audit is not None:
             bucket = self._storage.audit.bucket
             # Writing one block after another, and reading one that another writer was faster with.
@@ -158,6 +161,7 @@ class Pipeline(cdk.Stack):
             "EMPATH_NAMESERVERS": self._settings.nameservers,
             "EMPATH_DNS_CACHE": self._settings.dns_cache,
             "EMPATH_OWN_ADDRESSES": self._settings.own_addresses,
+            "EMPATH_SUPPRESSION": self._settings.suppression,
             "EMPATH_TRACING": self._settings.tracing,
             "EMPATH_LOG_LEVEL": self._settings.log_level,
             "POWERTOOLS_SERVICE_NAME": "empath",

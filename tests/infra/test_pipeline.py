@@ -12,7 +12,7 @@ from tests.infra.conftest import Synthesised
 # Every action of every function, besides reading its own event source, its log group and its traces.
 ALLOWED = {
     "resolve": {
-        "dynamodb": {"GetItem", "PutItem"},
+        "dynamodb": {"BatchGetItem", "GetItem", "PutItem"},
         "s3": {"DeleteObject"},
         "sqs": {"ChangeMessageVisibility", "SendMessage"},
     },
@@ -32,7 +32,7 @@ ALLOWED = {
         "sqs": {"ChangeMessageVisibility", "SendMessage"},
     },
     "journal": {
-        "dynamodb": {"GetItem", "UpdateItem"},
+        "dynamodb": {"GetItem", "PutItem", "UpdateItem"},
         "s3": {"DeleteObject", "GetObject", "ListBucket", "PutObject"},
         "events": {"PutEvents"},
         # For the failure destination, from CDK.
@@ -60,6 +60,7 @@ ENVIRONMENT = {
     "EMPATH_OWN_ADDRESSES",
     "EMPATH_RETRY_QUEUE_URL",
     "EMPATH_SPOOL_BUCKET",
+    "EMPATH_SUPPRESSION",
     "EMPATH_TRACING",
     "POWERTOOLS_METRICS_NAMESPACE",
     "POWERTOOLS_SERVICE_NAME",

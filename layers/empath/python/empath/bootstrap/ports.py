@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         Routes,
         Secrets,
         Spool,
+        Suppressions,
         Users,
     )
 
@@ -150,6 +151,11 @@ class Ports:
         return made
 
     @property
+    def suppressions(self) -> Suppressions | None:
+        made: Suppressions | None = self._get("suppressions")
+        return made
+
+    @property
     def event_types(self) -> tuple[str, ...]:
         return self.config.event_types
 
@@ -215,7 +221,7 @@ class Ports:
                 return DynamoLedger(await self._aws().dynamodb(), table)
             case "control" | "users" | "quotas" | "gatekeeper" | "dns_cache":
                 return await self._make_of_control(name, config.need("control_table"))
-            case "audit" | "events":
+            case "audit" | "events" | "suppressions":
                 return await self._make_of_journal(name)
             case "secrets":
                 from empath.aws.secrets import SecretsManagerSecrets
@@ -245,6 +251,12 @@ class Ports:
     async def _make_of_journal(self, name: str) -> Any:
         """None for what this deployment does without."""
         config = self.config
+        if name == "suppressions":
+            if config.suppression == "off":
+                return None
+            from empath.aws.suppressions import DynamoSuppressions
+
+            return DynamoSuppressions(await self._aws().dynamodb(), config.need("control_table"))
         if name == "events":
             if config.event_bus is None or not config.event_types:
                 return None

@@ -45,6 +45,7 @@ class FunctionConfig(Environment):
     deliveries_table: str | None = variable("EMPATH_DELIVERIES_TABLE", None, "the name of the ledger's table")
     control_table: str | None = variable("EMPATH_CONTROL_TABLE", None, "the name of the control table")
     audit_bucket: str | None = variable("EMPATH_AUDIT_BUCKET", None, "the name of the audit trail's bucket")
+    suppression: Literal["on", "off"] = variable("EMPATH_SUPPRESSION", "off", "on or off")
     event_bus: str | None = variable("EMPATH_EVENT_BUS", None, "the name of an EventBridge bus")
     event_types: LifecycleTypes = variable(
         "EMPATH_EVENT_TYPES", (), f"some of {', '.join(LIFECYCLE_TYPES)}, comma between"

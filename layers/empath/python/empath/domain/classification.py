@@ -46,6 +46,7 @@ OF_REASON = {
     Reason.LOOP: _C.DOMAIN,
     Reason.NEEDS_SMTPUTF8: _C.CONTENT,
     Reason.TOO_BIG: _C.SIZE,
+    Reason.SUPPRESSED: _C.MAILBOX,
     Reason.PROTOCOL_ERROR: _C.OTHER,
     Reason.WORKER_FAILED: _C.OTHER,
     Reason.CONTENT_LOST: _C.OTHER,

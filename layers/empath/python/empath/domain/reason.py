@@ -24,6 +24,7 @@ class Reason(StrEnum):
     ATTEMPTS_USED_UP = "attempts_used_up"
     EXPIRED = "expired"
     CONTENT_LOST = "content_lost"
+    SUPPRESSED = "suppressed"
     CIRCUIT_OPEN = "circuit_open"
     SLOT_RESERVED = "slot_reserved"
     RATE_LIMITED = "rate_limited"

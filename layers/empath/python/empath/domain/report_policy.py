@@ -13,6 +13,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from empath.domain.address import MailboxField
+from empath.domain.suppression import SuppressionPolicy
 
 MAX_TEMPLATE = 16_384
 """Characters; twenty screens, and far below what a DynamoDB item holds."""
@@ -75,3 +76,4 @@ class TenantPolicy(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     reports: ReportPolicy = ReportPolicy()
+    suppression: SuppressionPolicy = SuppressionPolicy()

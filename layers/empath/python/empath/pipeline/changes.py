@@ -17,6 +17,7 @@ from empath.domain.lifecycle import LifecycleEvent, type_of
 from empath.domain.records import Attempt, DeliveryRecord, MessageRecord, RecipientRecord
 from empath.domain.redaction import Redaction
 from empath.domain.reply import Reply
+from empath.domain.suppression import MAX_NOTE, Suppression, listed_as, names_no_mailbox
 
 Record = MessageRecord | DeliveryRecord
 
@@ -177,6 +178,28 @@ def lifecycle_events(
             trouble=None if kind == "sent" else classify(known.reply, known.reason),
             next_attempt_at=new.next_attempt_at if kind == "deferred" else None,
         )
+
+
+def suppressions_of(change: StreamChange) -> Iterator[tuple[str | None, Suppression]]:
+    """Tenant and entry (with no end yet) of each recipient that this change says has no mailbox."""
+    new = change.new
+    if not isinstance(new, DeliveryRecord):
+        return
+    old = change.old if isinstance(change.old, DeliveryRecord) else None
+    for address, known in new.recipients.items():
+        if known.state is not State.FAILED or not _is_new(old, address, known):
+            continue
+        if names_no_mailbox(known.reply, known.reason):
+            yield (
+                new.tenant,
+                Suppression(
+                    address=listed_as(address),
+                    since=change.at,
+                    origin="failure",
+                    note=str(known.reply)[:MAX_NOTE],
+                    message_id=new.message_id,
+                ),
+            )
 
 
 def _is_new(old: DeliveryRecord | None, address: str, known: RecipientRecord) -> bool:

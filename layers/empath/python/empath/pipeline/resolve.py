@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from empath.domain.delivery_state import State
 from empath.domain.envelope import Recipient
 from empath.domain.errors import PermanentRefusal, TransientRefusal
-from empath.domain.outcome import Deferred, outcome_of_refusal
+from empath.domain.outcome import Deferred, Failed, RecipientOutcome, outcome_of_refusal
 from empath.domain.reason import Reason
 from empath.domain.records import (
     MAX_RECIPIENTS_PER_DELIVERY,
@@ -25,7 +25,7 @@ from empath.domain.records import (
 )
 from empath.domain.reply import Reply
 from empath.pipeline.batch import all_of
-from empath.pipeline.conclude import AttemptResult, conclude, unclaimed_attempt
+from empath.pipeline.conclude import AttemptResult, conclude, unclaimed_attempt, waiting_recipients
 from empath.pipeline.followups import report_jobs
 from empath.pipeline.jobs import AcceptedJob, DeliveryJob
 from empath.pipeline.lanes import group_of, queue_of_first
@@ -42,6 +42,7 @@ from empath.ports import (
     QueueName,
     Resolver,
     Spool,
+    Suppressions,
 )
 
 MAX_LOOKUPS_AT_ONCE = 20
@@ -65,10 +66,12 @@ class Resolution(Stage):
     ids: IdSource
     metrics: Metrics
     hostname: str
+    suppressions: Suppressions | None = None
+    """None: there is no list of addresses that mail is not tried for."""
 
     async def resolve(self, job: AcceptedJob) -> None:
         """Raises a Trouble when something does not answer; the job is to come again then."""
-        fresh = await self._fresh_deliveries(job)
+        fresh = await self._without_suppressed(job, await self._fresh_deliveries(job))
         await self._write(job, await self._routed_in_time(fresh, reportable=job.reverse_path is not None))
 
     async def expire(self, job: AcceptedJob) -> bool:
@@ -115,6 +118,48 @@ class Resolution(Stage):
             for (name, domain, members), expires in zip(groups, expiries, strict=True)
         ]
 
+    async def _without_suppressed(
+        self, job: AcceptedJob, records: Sequence[DeliveryRecord]
+    ) -> Sequence[DeliveryRecord]:
+        """The records with every recipient failed that is on the suppression list."""
+        if self.suppressions is None:
+            return records
+        if not (await self.control.tenant_policy(job.tenant)).suppression.enabled:
+            return records
+        now = self.clock.now()
+        everybody = [address for record in records for address in record.recipients]
+        found = await self.suppressions.find(everybody, now=now)
+        if not found:
+            return records
+        return [
+            await self._failed(
+                record,
+                {
+                    address: Failed(found[address].reply(), Reason.SUPPRESSED)
+                    for address in record.recipients
+                    if address in found
+                },
+                reportable=job.reverse_path is not None,
+            )
+            for record in records
+        ]
+
+    async def _failed(
+        self, record: DeliveryRecord, outcomes: Mapping[str, RecipientOutcome], *, reportable: bool
+    ) -> DeliveryRecord:
+        """The record after these outcomes, which no attempt at a next hop led to."""
+        if not outcomes:
+            return record
+        now = self.clock.now()
+        return conclude(
+            unclaimed_attempt(record, now=now, owner="resolve"),
+            AttemptResult(outcomes),
+            now=now,
+            policy=(await self.control.policy(record.domain)).retry,
+            random=self.ids.random(),
+            reportable=reportable,
+        ).record
+
     async def _expiry(self, job: AcceptedJob, domain: str) -> datetime:
         policy = await self.control.policy(domain)
         by_policy = job.received_at + timedelta(seconds=policy.retry.expiry)
@@ -146,7 +191,7 @@ class Resolution(Stage):
     async def _routed(self, record: DeliveryRecord, *, reportable: bool) -> DeliveryRecord:
         """The record with its site, or failed at once when DNS says that no mail can ever arrive."""
         policy = await self.control.policy(record.domain)
-        if policy.route.kind != "mx":
+        if record.is_final or policy.route.kind != "mx":
             # What DNS says about the domain's mail is not asked then.
             return record
         try:
@@ -157,16 +202,8 @@ class Resolution(Stage):
             # The first attempt asks again, and waits by the rules of attempts if it must.
             return record
         except PermanentRefusal as refusal:
-            now = self.clock.now()
-            begun = unclaimed_attempt(record, now=now, owner="resolve")
-            return conclude(
-                begun,
-                AttemptResult.for_all(begun, outcome_of_refusal(refusal)),
-                now=now,
-                policy=policy.retry,
-                random=self.ids.random(),
-                reportable=reportable,
-            ).record
+            refused = dict.fromkeys(waiting_recipients(record), outcome_of_refusal(refusal))
+            return await self._failed(record, refused, reportable=reportable)
         return record.model_copy(update={"site": route.site})
 
     async def _write(self, job: AcceptedJob, deliveries: Sequence[DeliveryRecord]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from typing import Any, Self
 
 
@@ -12,5 +12,6 @@ class Stage:
 
     @classmethod
     def over(cls, ports: Any) -> Self:
-        """The stage over `ports`, an object with an attribute for each field."""
-        return cls(**{field.name: getattr(ports, field.name) for field in fields(cls)})
+        """The stage over `ports`, an object with an attribute for each field that has no default."""
+        given = [field for field in fields(cls) if field.default is MISSING or hasattr(ports, field.name)]
+        return cls(**{field.name: getattr(ports, field.name) for field in given})

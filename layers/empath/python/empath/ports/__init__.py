@@ -19,6 +19,7 @@ from empath.ports.resolver import MailExchanger, MailExchangers, Resolver
 from empath.ports.route import Handover, NextHop, Route, Routes
 from empath.ports.secrets import Secrets
 from empath.ports.spool import Spool
+from empath.ports.suppressions import Suppressions
 from empath.ports.users import Users
 
 __all__ = [
@@ -57,6 +58,7 @@ __all__ = [
     "Secrets",
     "Spool",
     "Stale",
+    "Suppressions",
     "Transaction",
     "TransactionResult",
     "Users",
