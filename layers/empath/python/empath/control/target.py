@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from empath.control.errors import ControlError
 
 if TYPE_CHECKING:
-    from empath.ports import Audit, Control, DnsCache, Ledger, Users
+    from empath.ports import Audit, Control, DnsCache, Ledger, Suppressions, Users
     from empath.ports.gates import Gates
     from empath.ports.queue import QueueName
 
@@ -113,6 +113,16 @@ class Target:
         bucket, table = self.output("AuditBucket"), self.output("ControlTable")
         async with AwsSession(None, **self.client_arguments) as session:
             yield S3Audit(await session.s3(), bucket, await session.dynamodb(), table)
+
+    @asynccontextmanager
+    async def suppressions(self) -> AsyncIterator[Suppressions]:
+        """Raises ControlError or ControlTrouble."""
+        from empath.aws.session import AwsSession
+        from empath.aws.suppressions import DynamoSuppressions
+
+        table = self.output("ControlTable")
+        async with AwsSession(None, **self.client_arguments) as session:
+            yield DynamoSuppressions(await session.dynamodb(), table)
 
     def queue_urls(self) -> dict[tuple[QueueName, bool], str]:
         """URLs by queue and whether it is the dead-letter one; those that the outputs have."""
