@@ -7,12 +7,15 @@ most of the weight of botocore, and a cold start pays for weight.
 """
 
 import functools
+import gzip
 import hashlib
+import json
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import aws_cdk as cdk
 import jsii
@@ -141,6 +144,40 @@ def trim(packages: Path) -> None:
     for pattern in ("**/examples-1.json*", "**/*.pyi", "**/*.pyx", "**/*.pxd", "**/*.c", "**/*.h"):
         for path in packages.glob(pattern):
             path.unlink()
+    _slim(packages / "botocore/data")
+
+
+def _slim(data: Path) -> None:
+    """Rewrite what botocore reads to open a client: endpoints of services in use, operations without prose.
+
+    Uncompressed, which takes a cold start less CPU; the archive of the layer compresses it anyway.
+    """
+    endpoints = json.loads((data / "endpoints.json").read_bytes())
+    for partition in endpoints["partitions"]:
+        known = partition["services"]
+        # SES goes by an older name here.
+        partition["services"] = {
+            name: known[name] for name in (*sorted(BOTOCORE_SERVICES), "email") if name in known
+        }
+    _write_json(data / "endpoints.json", endpoints)
+    for path in sorted(data.glob("*/*/*.json.gz")):
+        _write_json(path.with_suffix(""), _without_prose(json.loads(gzip.decompress(path.read_bytes()))))
+        path.unlink()
+
+
+def _without_prose(described: Any) -> Any:
+    """Without `documentation` texts; a shape's member that is called so is an object and stays."""
+    if isinstance(described, dict):
+        return {
+            name: _without_prose(value)
+            for name, value in described.items()
+            if name != "documentation" or not isinstance(value, str)
+        }
+    return [_without_prose(item) for item in described] if isinstance(described, list) else described
+
+
+def _write_json(path: Path, content: Any) -> None:
+    path.write_text(json.dumps(content, separators=(",", ":")))
 
 
 def _compile(target: Target, output: Path) -> None:

@@ -1,10 +1,14 @@
 """What is uploaded: every function finds what it imports, and carries nothing else."""
 
+import gzip
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import botocore
 import pytest
 
 from infra import packaging
@@ -62,6 +66,35 @@ def test_the_layer_is_trimmed_to_the_services_in_use(layer: Path) -> None:
     assert megabytes < 60
 
 
+def test_descriptions_keep_every_operation_and_lose_only_prose(layer: Path) -> None:
+    """A cold start reads them whole; the originals are botocore's own, installed beside these tests."""
+    originals = Path(botocore.__file__).parent / "data"
+    for original in sorted((originals / "s3").glob("*/service-2.json.gz")):
+        theirs = json.loads(gzip.decompress(original.read_bytes()))
+        slim = layer / "botocore/data" / original.relative_to(originals)
+        ours = json.loads(slim.with_suffix("").read_bytes())
+        assert ours["operations"].keys() == theirs["operations"].keys()
+        assert ours["shapes"].keys() == theirs["shapes"].keys()
+        assert {name: shape.get("members", {}).keys() for name, shape in ours["shapes"].items()} == {
+            name: shape.get("members", {}).keys() for name, shape in theirs["shapes"].items()
+        }
+    assert not list((layer / "botocore/data").rglob("*.gz"))
+
+
+def test_endpoints_are_known_for_the_services_in_use_in_every_partition(layer: Path) -> None:
+    def read(path: Path) -> list[dict[str, Any]]:
+        partitions: list[dict[str, Any]] = json.loads(path.read_bytes())["partitions"]
+        return partitions
+
+    ours = read(layer / "botocore/data/endpoints.json")
+    theirs = read(Path(botocore.__file__).parent / "data/endpoints.json")
+    names = packaging.BOTOCORE_SERVICES | {"email"}
+    assert [
+        {**partition, "services": {n: s for n, s in partition["services"].items() if n in names}}
+        for partition in theirs
+    ] == ours
+
+
 def test_everything_in_the_layer_still_imports_after_trimming(layer: Path) -> None:
     """In a fresh interpreter that knows nothing but the layer."""
     modules = (
@@ -79,7 +112,7 @@ def test_everything_in_the_layer_still_imports_after_trimming(layer: Path) -> No
             *(f"import {module}" for module in modules),
             "import asyncio, aiobotocore.session as a",
             "async def main():",
-            "    for name in ('s3', 'sqs', 'dynamodb', 'secretsmanager', 'sts'):",
+            "    for name in ('s3', 'sqs', 'dynamodb', 'secretsmanager', 'sesv2', 'events', 'sts'):",
             "        async with a.get_session().create_client(name, region_name='eu-west-1',"
             " aws_access_key_id='x', aws_secret_access_key='x') as client: assert client.meta.endpoint_url",
             "asyncio.run(main())",
