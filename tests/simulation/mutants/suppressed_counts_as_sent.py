@@ -3,11 +3,7 @@
 PATCHES = (
     (
         "empath.pipeline.dsn",
-        """\
-            state = "over_limit"
-""",
-        """\
-            return "sent"
-""",
+        'return self._not_sent(name, "over_limit")',
+        'return "sent"',
     ),
 )

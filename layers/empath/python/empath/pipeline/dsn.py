@@ -77,43 +77,40 @@ class Reporting(Stage):
     ) -> ReportState:
         """Hand the report in, or decide against it."""
         policy = (await self.control.tenant_policy(message.tenant)).reports
+        if not policy.enabled:
+            return self._not_sent(name, "switched_off")
         event = ReportEvent.parse(name)
         original = await self._original(message, event, policy)
         unwanted = _is_unwanted(origin_of(original.headers), event.action)
         recipients = reported_recipients(record, event, only_asked_for=unwanted)
+        if not recipients:
+            return self._not_sent(name, "automatic")
         report_id = report_id_of(record.key, name, message.received_at)
         to = policy.send_to or reverse_path
-        state: ReportState = "sent"
-        if not policy.enabled:
-            state = "switched_off"
-        elif not recipients:
-            state = "automatic"
-        elif not await self._is_within_limit(to, policy, report_id):
-            state = "over_limit"
-        if state == "sent":
-            await self._hand_in(
-                Report(
-                    report_id=report_id,
-                    reporting_mta=self.hostname,
-                    composed_at=self.clock.now(),
-                    reverse_path=to,
-                    recipients=tuple(recipients),
-                    arrival_date=message.received_at,
-                    received_from=received_from(message.source),
-                    envid=message.envid,
-                    original_headers=original.headers,
-                    original_message=original.message,
-                    international=message.smtputf8,
-                    template=policy.template,
-                ),
-                Source(report_of=f"{record.key}/{name}"),
-            )
-        else:
-            self.metrics.count("report_suppressed")
-        logger.info(
-            "report handed in" if state == "sent" else "report not sent",
-            extra={"event": name, "report_id": report_id, "report": state},
+        if not await self._is_within_limit(to, policy, report_id):
+            return self._not_sent(name, "over_limit")
+        report = Report(
+            report_id=report_id,
+            reporting_mta=self.hostname,
+            composed_at=self.clock.now(),
+            reverse_path=to,
+            recipients=tuple(recipients),
+            arrival_date=message.received_at,
+            received_from=received_from(message.source),
+            envid=message.envid,
+            original_headers=original.headers,
+            original_message=original.message,
+            international=message.smtputf8,
+            template=policy.template,
         )
+        await self._hand_in(report, Source(report_of=f"{record.key}/{name}"))
+        self.metrics.count("report_sent")
+        logger.info("report handed in", extra={"event": name, "report_id": report_id})
+        return "sent"
+
+    def _not_sent(self, name: str, state: ReportState) -> ReportState:
+        self.metrics.count("report_suppressed")
+        logger.info("report not sent", extra={"event": name, "report": state})
         return state
 
     async def _hand_in(self, report: Report, source: Source) -> None:
@@ -140,7 +137,6 @@ class Reporting(Stage):
             source=source,
             size=len(content),
         )
-        self.metrics.count("report_sent")
 
     async def _stored(self, report_id: str) -> bytes:
         """The report as the spool has it; empty when it has none (any more)."""
