@@ -238,7 +238,7 @@ async def test_sqs_dead_letters_a_job_received_too_often_is_no_longer_given_out(
 async def test_a_job_keeps_its_group_and_a_request_may_mix_them(bench: Bench) -> None:
     groups = {"a": "shop", "b": "-", "c": None, "d": "Shop~0123456789abcdef/high"}
     await bench.port.send(DELIVERY, [OutgoingJob(body, group=group) for body, group in groups.items()])
-    received = {}
+    received: dict[str, str | None] = {}
     while jobs := await bench.receive():
         received |= {job.body: job.group for job in jobs}
     assert received == groups
