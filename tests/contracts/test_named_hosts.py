@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import logging
 from collections.abc import AsyncIterator
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from empath.domain.errors import TransientRefusal
 from empath.domain.outcome import Deferred, Failed, Sent
 from empath.domain.policy import read_policy
 from empath.domain.reason import Reason
@@ -16,7 +18,7 @@ from empath.net.dialer import SmtpDialer
 from empath.net.tls import TlsContexts
 from empath.pipeline.named_hosts import ToSmarthost, ToStore
 from empath.pipeline.secret_memory import KEPT, SecretMemory
-from empath.ports import Handover, Transaction
+from empath.ports import Credentials, Endpoint, Handover, Transaction
 from empath.testing.certificates import load, self_signed, server_context
 from empath.testing.clock import ManualClock, SequentialIds
 from empath.testing.memory_resolver import ZoneResolver
@@ -119,6 +121,21 @@ async def test_without_tls_no_password_is_said() -> None:
         assert sink.heard_logins == []
 
 
+async def test_the_dialer_itself_says_no_password_in_plain() -> None:
+    async with RelaySink(logins={"us": PASSWORD}) as sink:
+        endpoint = Endpoint(
+            "relay.test",
+            ipaddress.ip_address("127.0.0.1"),
+            sink.port,
+            allow_addresses=(ipaddress.ip_network("127.0.0.0/8"),),
+            credentials=Credentials("us", PASSWORD),
+        )
+        with pytest.raises(TransientRefusal, match="AUTH needs TLS"):
+            await SmtpDialer("us.test").connect(endpoint, deadline=10)
+        assert sink.heard_logins == []
+        assert PASSWORD not in repr(endpoint)
+
+
 async def test_to_whoever_shows_another_certificate_no_password_is_said() -> None:
     async with RelaySink(logins={"us": PASSWORD}, tls=tls("somebody.test")) as sink:
         done = await Relay().send({"host": "relay.test", "port": sink.port}, secret="login")
@@ -193,7 +210,8 @@ async def test_a_mail_store_answers_for_each_recipient_after_the_message() -> No
         done = await Relay().send({"host": "relay.test", "port": sink.port}, kind="lmtp")
         assert [type(done.outcomes[to]) for to in (ANN, BOB, CAT)] == [Sent, Failed, Deferred]
         assert done.outcomes[BOB].reply.text == "Mailbox full"
-        assert "LHLO us.test" in sink.sessions[0].commands
+        commands = sink.sessions[0].commands
+        assert (commands[0], commands[-1]) == ("LHLO us.test", "QUIT")
 
 
 async def test_answers_in_any_pieces_are_the_same_answers() -> None:
