@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from empath.domain.outcome import Deferred, Failed, RecipientOutcome, Sent
+from empath.domain.outcome import Deferred, Failed, Held, RecipientOutcome, Sent
 from empath.smtp.client import BLOCK, Forward, MailTransaction, Offer, OutgoingMail, Want
 from empath.smtp.client.verdicts import lost
 
@@ -97,3 +97,5 @@ def short(outcome: RecipientOutcome) -> str:
             return f"deferred {reply.code} {reason}"
         case Failed(reply, reason):
             return f"failed {reply.code} {reason}"
+        case Held(reply, reason):
+            return f"held {reply.code} {reason}"
