@@ -1,6 +1,7 @@
 """The composition root: the right adapters, made once, and no room entered without need."""
 
 import asyncio
+import gc
 import json
 import os
 import ssl
@@ -8,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -217,3 +219,34 @@ def test_dns_is_asked_by_a_process_without_a_control_table_and_without_aws() -> 
     )
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == ""
+
+
+@pytest.mark.parametrize(("name", "resting"), [("deliver", False), ("", True)])
+def test_the_collector_rests_in_lambda_alone_and_only_while_a_door_is_imported(
+    name: str, resting: bool
+) -> None:
+    program = (
+        f"import gc, os; {name!r} and os.environ.__setitem__('AWS_LAMBDA_FUNCTION_NAME', {name!r})\n"
+        f"from empath.bootstrap import functions_runtime; during = gc.isenabled()\n"
+        f"runtime = functions_runtime({ENVIRONMENT!r}); after = gc.isenabled()\n"
+        f"runtime.ports.ledger\n"
+        f"print(during, after, gc.isenabled(), gc.get_freeze_count() > 10_000)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert done.stdout.split() == [str(resting), "True", "True", "True"]
+
+
+def test_ports_that_are_open_keep_nothing_from_the_collector(runtime: Runtime) -> None:
+    runtime.run(runtime.ports.open("ledger"))
+    kept = gc.get_freeze_count()
+    runtime.run(runtime.ports.open("ledger"))
+    assert gc.get_freeze_count() <= kept
+
+
+async def test_clients_verify_servers_with_one_store_of_certificates() -> None:
+    async with AwsSession(region_name="us-east-1") as session:
+        clients: list[Any] = [await session.s3(), await session.dynamodb()]
+        contexts = [client._endpoint.http_session._build_ssl_contexts(None) for client in clients]
+    assert contexts[0] is contexts[1]
+    assert contexts[0][0].verify_mode is ssl.CERT_REQUIRED
+    assert contexts[0][0].check_hostname

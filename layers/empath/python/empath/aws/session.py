@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import ssl
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import aiobotocore
 from aiobotocore.config import AioConfig
+from aiobotocore.httpsession import AIOHTTPSession
 from aiobotocore.session import AioSession
 from botocore.exceptions import BotoCoreError
 
@@ -52,6 +54,26 @@ KEEPALIVE = 15.0
 does not start on a connection that the other end is just closing."""
 
 
+class _OneTrustStore(AIOHTTPSession):
+    """Clients that share what they verify servers with: reading the authorities' certificates takes 16 ms of
+    CPU, and each client would do it before its first request.
+
+    `_build_ssl_contexts` is not promised; where it goes away, every client reads them again.
+    """
+
+    _shared: ClassVar[dict[bool | str, tuple[ssl.SSLContext, None]]] = {}
+
+    def _build_ssl_contexts(self, proxy_url: str | None) -> Any:
+        mine: Any = self
+        sdk: Any = super()
+        if proxy_url or mine._cert_file:
+            # With certificates of its own a context is not for others.
+            return sdk._build_ssl_contexts(proxy_url)
+        if mine._verify not in self._shared:
+            self._shared[mine._verify] = sdk._build_ssl_contexts(None)
+        return self._shared[mine._verify]
+
+
 def config(*, read_timeout: float = READ_TIMEOUT, attempts: int = ATTEMPTS) -> AioConfig:
     """How every client is set up.
 
@@ -70,6 +92,7 @@ def config(*, read_timeout: float = READ_TIMEOUT, attempts: int = ATTEMPTS) -> A
         response_checksum_validation="when_required",
         user_agent=USER_AGENT,
         connector_args={"keepalive_timeout": KEEPALIVE},
+        http_session_cls=_OneTrustStore,
     )
 
 

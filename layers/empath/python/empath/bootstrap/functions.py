@@ -7,6 +7,7 @@ import os
 from collections.abc import Coroutine, Mapping
 from typing import Any, TypeVar
 
+from empath.bootstrap.collector import imported
 from empath.bootstrap.ports import Ports
 from empath.config.functions import FunctionConfig
 from empath.observe import tracing
@@ -47,4 +48,5 @@ def functions_runtime(environ: Mapping[str, str] | None = None) -> Runtime:
     config = FunctionConfig.from_environment(os.environ if environ is None else environ)
     configure(config.function, config.log_level)
     tracing.configure(config.tracing == "on")
+    imported()
     return Runtime(config)

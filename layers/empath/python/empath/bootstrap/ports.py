@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
+from empath.bootstrap.collector import collector_at_rest
 from empath.config.environment import ConfigError
 from empath.config.functions import FunctionConfig
 from empath.domain.network import IPNetwork
@@ -167,7 +168,8 @@ class Ports:
         """Make ports by their attributes' names; those that are there already stay."""
         for name in names:
             if name not in self._made:
-                self._made[name] = await self._make(name)
+                with collector_at_rest():
+                    self._made[name] = await self._make(name)
 
     async def close(self) -> None:
         """Close connections and AWS clients; ports open anew when asked for again."""

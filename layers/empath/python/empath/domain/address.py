@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass
+from functools import cache
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer
@@ -22,20 +23,38 @@ MAX_LABEL_OCTETS = 63  # RFC 1035 §2.3.4
 
 # atext = ALPHA / DIGIT / "!#$%&'*+-/=?^_`{|}~" / UTF8-non-ascii
 _ATEXT = r"[A-Za-z0-9!#$%&'*+\-/=?^_`{|}~\u0080-\U0010ffff]"
-# Dot-string = Atom *("." Atom)
-_DOT_STRING = re.compile(rf"{_ATEXT}+(?:\.{_ATEXT}+)*")
-# Quoted-string = DQUOTE *( qtextSMTP / quoted-pairSMTP ) DQUOTE
-# qtextSMTP = %d32-33 / %d35-91 / %d93-126 / UTF8-non-ascii ; quoted-pairSMTP = %d92 %d32-126
-_QUOTED_STRING = re.compile(r'"(?:[\x20-\x21\x23-\x5b\x5d-\x7e\u0080-\U0010ffff]|\\[\x20-\x7e])*"')
-# sub-domain = (Let-dig / U-label char) [Ldh-str]
-_LABEL = re.compile(
-    r"[A-Za-z0-9\u0080-\U0010ffff](?:[A-Za-z0-9\-\u0080-\U0010ffff]*[A-Za-z0-9\u0080-\U0010ffff])?"
-)
+
+
+# Compiled when first needed: classes that span all of Unicode take milliseconds each, and hardly any address
+# needs them.
+@cache
+def _dot_string() -> re.Pattern[str]:
+    # Dot-string = Atom *("." Atom)
+    return re.compile(rf"{_ATEXT}+(?:\.{_ATEXT}+)*")
+
+
+@cache
+def _quoted_string() -> re.Pattern[str]:
+    # Quoted-string = DQUOTE *( qtextSMTP / quoted-pairSMTP ) DQUOTE
+    # qtextSMTP = %d32-33 / %d35-91 / %d93-126 / UTF8-non-ascii ; quoted-pairSMTP = %d92 %d32-126
+    return re.compile(r'"(?:[\x20-\x21\x23-\x5b\x5d-\x7e\u0080-\U0010ffff]|\\[\x20-\x7e])*"')
+
+
+@cache
+def _label() -> re.Pattern[str]:
+    # sub-domain = (Let-dig / U-label char) [Ldh-str]
+    return re.compile(
+        r"[A-Za-z0-9\u0080-\U0010ffff](?:[A-Za-z0-9\-\u0080-\U0010ffff]*[A-Za-z0-9\u0080-\U0010ffff])?"
+    )
+
+
 # What almost every address is: ASCII, no quotes, a domain name. Anything else is read part by part below,
 # which takes three times as long and says what is wrong.
 _PLAIN_ATOM = r"[A-Za-z0-9!#$%&'*+\-/=?^_`{|}~]+"
 _PLAIN_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9\-]{0,61}[A-Za-z0-9])?"
 _PLAIN = re.compile(rf"({_PLAIN_ATOM}(?:\.{_PLAIN_ATOM})*)@({_PLAIN_LABEL}(?:\.{_PLAIN_LABEL})*)")
+_PLAIN_LOCAL_PART = re.compile(rf"{_PLAIN_ATOM}(?:\.{_PLAIN_ATOM})*")
+_PLAIN_DOMAIN = re.compile(rf"{_PLAIN_LABEL}(?:\.{_PLAIN_LABEL})*")
 # C1 controls and the line separators of Unicode are no part of any address.
 _FORBIDDEN = re.compile("[\u0080-\u009f\u2028\u2029\ufeff\ufffe\uffff]")
 
@@ -77,12 +96,12 @@ def parse_mailbox(text: str) -> Mailbox:
     if _FORBIDDEN.search(text) or any("\ud800" <= char <= "\udfff" for char in text):
         raise AddressSyntaxError("address has a control character")
     if text.startswith('"'):
-        match = _QUOTED_STRING.match(text)
+        match = _quoted_string().match(text)
         if match is None:
             raise AddressSyntaxError("quoted local part is not closed or has a bad character")
         local_part = re.sub(r"\\(.)", r"\1", match.group()[1:-1])
     else:
-        match = _DOT_STRING.match(text)
+        match = _dot_string().match(text)
         if match is None:
             raise AddressSyntaxError("local part is empty or has a bad character")
         local_part = match.group()
@@ -98,6 +117,8 @@ def parse_mailbox(text: str) -> Mailbox:
 
 def check_domain(domain: str) -> None:
     """Raise AddressSyntaxError unless `domain` is a Domain or an address-literal."""
+    if len(domain) <= MAX_DOMAIN_OCTETS and _PLAIN_DOMAIN.fullmatch(domain):
+        return
     if domain.startswith("["):
         address_of_literal(domain)
         return
@@ -106,7 +127,7 @@ def check_domain(domain: str) -> None:
     if len(domain.encode()) > MAX_DOMAIN_OCTETS:
         raise AddressSyntaxError(f"domain longer than {MAX_DOMAIN_OCTETS} octets")
     for label in domain.split("."):
-        if not _LABEL.fullmatch(label):
+        if not _label().fullmatch(label):
             raise AddressSyntaxError(f"domain has a bad or empty label: {label[:80]!r}")
         if label.isascii() and len(label) > MAX_LABEL_OCTETS:
             raise AddressSyntaxError(f"domain has a label longer than {MAX_LABEL_OCTETS} octets")
@@ -128,7 +149,7 @@ def address_of_literal(literal: str) -> ipaddress.IPv4Address | ipaddress.IPv6Ad
 
 
 def _quote_local_part(local_part: str) -> str:
-    if _DOT_STRING.fullmatch(local_part):
+    if _PLAIN_LOCAL_PART.fullmatch(local_part) or _dot_string().fullmatch(local_part):
         return local_part
     return '"' + re.sub(r'(["\\])', r"\\\1", local_part) + '"'
 
