@@ -198,6 +198,14 @@ class TestLimits:
                 assert await worker.outcome(sink, MAX_AGE / 50) == SENT
         assert sink.connections == 2
 
+    async def test_one_that_is_too_old_when_it_is_given_back_is_closed(self, worker: Worker) -> None:
+        async with SmtpSink() as sink:
+            channel = await worker.pool.connect(endpoint(sink), deadline=20)
+            worker.clock.advance(MAX_AGE.total_seconds())
+            await channel.close()
+            assert worker.pool.idle == 0
+            assert sink.sessions[0].commands[-1] == "QUIT"
+
     @pytest.mark.parametrize("most", [1, 3, 100])
     async def test_a_connection_takes_no_more_messages_than_policy_says(
         self, worker: Worker, most: int
