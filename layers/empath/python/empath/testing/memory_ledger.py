@@ -78,18 +78,20 @@ class MemoryLedger:
         )
         return Claimed(claimed.begin_attempt())
 
-    async def mark_committing(self, record: DeliveryRecord, *, owner: str, now: datetime) -> None:
-        stored = self._get(record.key)
+    def _held_by(self, owner: str, key: DeliveryKey) -> DeliveryRecord:
+        stored = self._get(key)
         if stored is None or stored.lease is None or stored.lease.owner != owner:
-            raise LeaseLost(f"{record.key}: the claim of {owner} is gone")
+            raise LeaseLost(f"{key}: the claim of {owner} is gone")
+        return stored
+
+    async def mark_committing(self, record: DeliveryRecord, *, owner: str, now: datetime) -> None:
+        stored = self._held_by(owner, record.key)
         *earlier, current = stored.attempts
         marked = current.model_copy(update={"commits_at": whole_milliseconds(now)})
         self._put_delivery(stored.model_copy(update={"attempts": (*earlier, marked)}))
 
     async def record(self, record: DeliveryRecord, *, owner: str, owes: Sequence[str] = ()) -> None:
-        stored = self._get(record.key)
-        if stored is None or stored.lease is None or stored.lease.owner != owner:
-            raise LeaseLost(f"{record.key}: the claim of {owner} is gone")
+        stored = self._held_by(owner, record.key)
         self._put_delivery(_outcome(stored, record, owes))
 
     async def record_unclaimed(
