@@ -33,9 +33,10 @@ class TlsSession:
         """What `str` wrote; older records hold protocol and cipher only. ValueError when it is neither."""
         words = text.split(" ", 3)
         if len(words) == 4:
-            return cls(*words[:2], peer="" if words[2] == "-" else words[2], verification=words[3])
+            protocol, cipher, peer, verification = words
+            return cls(protocol, cipher, "" if peer == "-" else peer, verification)
         if len(words) == 2:
-            return cls(*words)
+            return cls(words[0], words[1])
         raise ValueError(f"not a TLS session: {text!r}")
 
     @property
