@@ -49,7 +49,6 @@ _WHY = {
     Reason.DNS_TROUBLE: "The name servers of the recipient's domain gave no usable answer.",
     Reason.ADDRESS_NOT_ALLOWED: "The recipient's domain points to an address that is not on the Internet.",
     Reason.SUPPRESSED: "Mail to this address has failed before, so it was not tried again.",
-    Reason.SUPPRESSED: "Mail to this address has failed before, so it was not tried again.",
     Reason.LOOP: "The recipient's domain leads back to this relay, which is not its mail server.",
     Reason.NEEDS_SMTPUTF8: "The message needs international addresses, which the recipient's mail server"
     " does not know.",
