@@ -166,12 +166,11 @@ def _slim(data: Path) -> None:
 
 
 def _without_prose(described: Any) -> Any:
-    """Without `documentation` texts; a shape's member that is called so is an object and stays."""
+    """With `documentation` emptied: botocore insists on some. A member of that name is no text and stays."""
     if isinstance(described, dict):
         return {
-            name: _without_prose(value)
+            name: "" if name == "documentation" and isinstance(value, str) else _without_prose(value)
             for name, value in described.items()
-            if name != "documentation" or not isinstance(value, str)
         }
     return [_without_prose(item) for item in described] if isinstance(described, list) else described
 
