@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from empath.domain.audit_chain import Head
+if TYPE_CHECKING:  # every function imports the ports, and only the journal has the audit trail
+    from empath.domain.audit_chain import Head
 
 
 class Audit(Protocol):
