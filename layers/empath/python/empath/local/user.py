@@ -35,7 +35,7 @@ async def provide_user(users: Users, clock: Clock, state_dir: Path) -> None:
     """
     password = read_password(state_dir)
     if password is None:
-        password = secrets.token_urlsafe(PASSWORD_OCTETS)
+        password = secrets.token_hex(PASSWORD_OCTETS)  # no dash in front that a command line would trip over
         write_private(password_file(state_dir), f"{password}\n".encode())
     known = await users.user(NAME)
     if known is not None and await _has(known, password):
