@@ -84,8 +84,11 @@ class Target:
         """An interpreter that can write bytecode for the target; None where there is none."""
         if self.python == _version_of(sys.executable):
             return sys.executable
-        found = shutil.which(f"python{self.python}")
-        return found if found and _version_of(found) == self.python else None
+        for look in (lambda version: shutil.which(f"python{version}"), _python_of_uv):
+            found = look(self.python)
+            if found and _version_of(found) == self.python:
+                return found
+        return None
 
     def fingerprint(self, *files: Path) -> str:
         """A hash of what decides a layer's content: its files, this module and the target."""
@@ -195,6 +198,14 @@ def _version_of(interpreter: str) -> str | None:
     # By asking it: version managers put commands on the path that only say which versions there could be.
     program = "import sys; print('%d.%d' % sys.version_info[:2])"
     done = subprocess.run([interpreter, "-c", program], capture_output=True, text=True, check=False)
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+@functools.cache
+def _python_of_uv(version: str) -> str | None:
+    # Those that uv has installed need not be on the path.
+    command = [_uv(), "python", "find", "--no-python-downloads", "--no-project", version]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.stdout.strip() if done.returncode == 0 else None
 
 

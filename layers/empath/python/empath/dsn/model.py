@@ -44,7 +44,7 @@ class Action(StrEnum):
 class ReportedRecipient(BaseModel):
     """One recipient of the original message, and what happened."""
 
-    # Built at first use: `deliver` wants no more of this module than Action, and it would be 5 ms of its start.
+    # Built at first use: `deliver` needs no more of this module than Action, and these are 5 ms of its start.
     model_config = ConfigDict(frozen=True, defer_build=True)
 
     final_recipient: MailboxField
