@@ -84,6 +84,8 @@ class Settings(RouteRights, IngressSettings):
     retry_concurrency: int = Field(20, ge=2, le=1000)
     dsn_concurrency: int = Field(5, ge=2, le=1000)
     journal_retries: int = Field(10, ge=0, le=10_000)
+    # Seconds. Every batch with something to tell is an object of the audit trail, a PUT for 0.000005 USD.
+    journal_gather: int = Field(10, ge=0, le=300)
 
     # The audit trail, and what is left out of it and of events (domain/redaction.py has the names). With lock
     # days nobody deletes a block before they are over; in compliance mode not even the account's root.
@@ -209,6 +211,7 @@ def _local_defaults() -> dict[str, object]:
         "retry_timeout": 20,
         "dsn_timeout": 20,
         "journal_timeout": 20,
+        "journal_gather": 0,
         "visibility_margin": 20,
         "resolve_concurrency": 2,
         "deliver_concurrency": 2,

@@ -83,8 +83,9 @@ class Worker(Construct):
             report_batch_item_failures=True,
         )
 
-    def follows(self, table: dynamodb.Table, *, dead_letters: sqs.IQueue, retries: int) -> None:
-        """Read the table's stream from its beginning; what cannot be processed is named on `dead_letters`."""
+    def follows(self, table: dynamodb.Table, *, dead_letters: sqs.IQueue, retries: int, gather: int) -> None:
+        """Read the table's stream from its beginning, `gather` seconds of it at a time where it is quiet;
+        what cannot be processed is named on `dead_letters`."""
         stream = table.table_stream_arn
         if stream is None:
             raise ValueError(f"table {table.node.path} has no stream to follow")
@@ -99,6 +100,7 @@ class Worker(Construct):
             event_source_arn=stream,
             starting_position=lambda_.StartingPosition.TRIM_HORIZON,
             batch_size=STREAM_BATCH,
+            max_batching_window=cdk.Duration.seconds(gather),
             bisect_batch_on_error=True,
             retry_attempts=retries,
             on_failure=sources.SqsDlq(dead_letters),

@@ -128,6 +128,7 @@ class Pipeline(cdk.Stack):
             self._storage.ledger.deliveries,
             dead_letters=self._queues.journal_dead,
             retries=self._settings.journal_retries,
+            gather=self._settings.journal_gather,
         )
         worker.may(UPDATE, self._deliveries)
         worker.may(DELETE, self._messages)

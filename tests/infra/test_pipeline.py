@@ -188,6 +188,7 @@ def test_the_stream_isolates_a_poisonous_record_and_gives_up_visibly(aws: Synthe
     assert mapping["BatchSize"] == 100
     assert mapping["BisectBatchOnFunctionError"] is True
     assert mapping["MaximumRetryAttempts"] == aws.settings.journal_retries
+    assert mapping["MaximumBatchingWindowInSeconds"] == aws.settings.journal_gather
     assert "journaldead" in json.dumps(mapping["DestinationConfig"]["OnFailure"])
     (rule,) = mapping["FilterCriteria"]["Filters"]
     assert json.loads(rule["Pattern"]) == {"eventName": ["INSERT", "MODIFY"]}
