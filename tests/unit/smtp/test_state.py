@@ -14,7 +14,7 @@ COMMANDS_IN_ORDER = {
     "DATA": {State.RECIPIENTS},
     "BDAT": {State.RECIPIENTS, State.CHUNKS, State.SPOILT},
 }
-SPEAKING = set(State) - {State.CONTENT, State.HANDSHAKE, State.CLOSED}
+SPEAKING = [state for state in State if state not in {State.CONTENT, State.HANDSHAKE, State.CLOSED}]
 
 
 @pytest.mark.parametrize(("verb", "state"), list(product(COMMANDS_IN_ORDER, SPEAKING)))
