@@ -6,7 +6,6 @@ ConfigError in one line per variable: its name, what it should hold, what it hol
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import os
 from collections.abc import Mapping
@@ -20,6 +19,7 @@ from empath.domain.errors import ConfigError as ConfigError
 from empath.domain.lifecycle import LifecycleType
 from empath.domain.network import IPNetwork
 from empath.domain.redaction import RedactedField
+from empath.net.nameserver import parse_nameserver
 from empath.ports.queue import QueueName
 
 MAX_PROCESSES = 64
@@ -35,15 +35,7 @@ def _upper(value: Any) -> Any:
 
 def _nameservers(values: tuple[str, ...]) -> tuple[str, ...]:
     for value in values:
-        host, port = value, "53"
-        if value.startswith("["):
-            host, _, rest = value[1:].partition("]")
-            port = rest.removeprefix(":") or port
-        elif value.count(":") == 1:
-            host, _, port = value.partition(":")
-        ipaddress.ip_address(host)
-        if not (port.isascii() and port.isdigit() and 1 <= int(port) <= 65_535):
-            raise ValueError(f"no port: {port}")
+        parse_nameserver(value)
     return values
 
 

@@ -22,8 +22,7 @@ from empath.config.environment import (
 from empath.domain.address import HostName
 from empath.ingress.priority_header import PriorityHeader
 from empath.ingress.settings import IngressSettings, ProcessSettings
-
-MIB = 1024 * 1024
+from empath.smtp.limits import MIB
 
 _A_PORT = "a port number from 0 (any free one) to 65535, or off"
 _NETWORKS = "comma between, no bits set after the prefix"

@@ -90,7 +90,7 @@ def why_refused(address: IPAddress, networks: Iterable[IPNetwork] = ()) -> str |
     """What `address` is that no mail may go there, in a word or two; None when it may."""
     inner = embedded_ipv4(address)
     networks = tuple(networks)
-    if any(_inside(candidate, networks) for candidate in (address, inner) if candidate):
+    if any(is_inside(candidate, networks) for candidate in (address, inner) if candidate):
         return None
     if inner is not None:
         what = special_use(inner)
@@ -136,5 +136,12 @@ def _is_plain_wrapper(address: IPAddress) -> bool:
     )
 
 
-def _inside(address: IPAddress, networks: Iterable[IPNetwork]) -> bool:
+def without_mapping(address: IPAddress) -> IPAddress:
+    """IPv4 out of an IPv4-mapped IPv6 address (RFC 4291 §2.5.5.2), all else as it is."""
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return address if mapped is None else mapped
+
+
+def is_inside(address: IPAddress, networks: Iterable[IPNetwork]) -> bool:
+    """Whether an address is in one of the networks; those of the other version are passed over."""
     return any(address.version == network.version and address in network for network in networks)

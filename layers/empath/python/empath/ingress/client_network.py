@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import lru_cache
 from ipaddress import IPv6Address, IPv6Network
 
-from empath.domain.network import IPAddress
+from empath.domain.network import IPAddress, without_mapping
 
 IPV6_PREFIX = 64
 
@@ -16,8 +16,7 @@ IPV6_PREFIX = 64
 @lru_cache(maxsize=4096)
 def client_network(client: IPAddress) -> str:
     """`192.0.2.1` or `2001:db8:0:1::/64`; an IPv4 address out of one that is mapped."""
+    client = without_mapping(client)
     if isinstance(client, IPv6Address):
-        if client.ipv4_mapped is not None:
-            return str(client.ipv4_mapped)
         return str(IPv6Network((int(client), IPV6_PREFIX), strict=False))
     return str(client)

@@ -12,8 +12,7 @@ import re
 from ipaddress import IPv4Address, IPv6Address
 
 from empath.domain.errors import EmpathError
-from empath.domain.network import IPAddress
-from empath.ingress.relay_policy import without_mapping
+from empath.domain.network import IPAddress, without_mapping
 
 SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
 _V1 = b"PROXY "

@@ -10,7 +10,7 @@ import ipaddress
 from collections.abc import Iterable
 
 from empath.domain.address import Mailbox
-from empath.domain.network import IPAddress, IPNetwork
+from empath.domain.network import IPAddress, IPNetwork, is_inside, without_mapping
 from empath.domain.reply import Reply
 from empath.ingress.replies import RELAYING_DENIED, SENDER_ROUTING
 
@@ -29,7 +29,7 @@ class RelayPolicy:
 
     def is_trusted(self, client: IPAddress | None) -> bool:
         """Whether a client's address is in an allowed network; an unknown one never is."""
-        return is_within(client, self._networks)
+        return client is not None and is_inside(client, self._networks)
 
     def refusal(self, mailbox: Mailbox, *, may_relay: bool) -> Reply | None:
         """The reply that a recipient gets, None if it is taken. `may_relay`: for a client in an allowed
@@ -45,12 +45,6 @@ class RelayPolicy:
         return domain in self._domains or domain.endswith(self._parents)
 
 
-def is_within(client: IPAddress | None, networks: Iterable[IPNetwork]) -> bool:
-    if client is None:
-        return False
-    return any(client.version == network.version and client in network for network in networks)
-
-
 def client_address(peername: object) -> IPAddress | None:
     """The address out of a socket's peer name; IPv4 out of an IPv4-mapped one (RFC 4291 §2.5.5.2)."""
     if not isinstance(peername, tuple) or not peername:
@@ -60,9 +54,3 @@ def client_address(peername: object) -> IPAddress | None:
     except ValueError:
         return None
     return without_mapping(address)
-
-
-def without_mapping(address: IPAddress) -> IPAddress:
-    """IPv4 out of an IPv4-mapped IPv6 address, all else as it is."""
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return address if mapped is None else mapped

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
-from empath.domain.network import IPAddress
+from empath.domain.network import IPAddress, is_inside
 from empath.ingress.auth_failures import AuthFailures
 from empath.ingress.hooks_runner import Hooks
-from empath.ingress.relay_policy import RelayPolicy, is_within
+from empath.ingress.relay_policy import RelayPolicy
 from empath.ingress.settings import RECEIVE_BUFFER, IngressSettings, PortKind
 from empath.pipeline.accept import Acceptance
 from empath.ports import Clock, IdSource, Metrics
@@ -63,7 +63,7 @@ class Services:
 
     def speaks_for_others(self, address: IPAddress | None) -> bool:
         """Whether it is a load balancer that connects."""
-        return is_within(address, self.settings.proxy_networks)
+        return address is not None and is_inside(address, self.settings.proxy_networks)
 
 
 def _extensions(settings: IngressSettings) -> tuple[Extension, ...]:
