@@ -19,7 +19,7 @@ def test_flags_count_before_the_environment_and_that_before_defaults() -> None:
 
 def test_empty_variables_are_as_good_as_none() -> None:
     environ = {"EMPATH_SMTP_PORT": "", "EMPATH_NAMESERVERS": "", "EMPATH_MX_PORT": "", "AWS_ENDPOINT_URL": ""}
-    environ["EMPATH_TLS_CLIENT_CA"] = ""
+    environ["EMPATH_TLS_CLIENT_CA"] = environ["EMPATH_SETTINGS"] = ""
     assert LocalOptions.from_environment(environ) == LocalOptions()
 
 
@@ -40,6 +40,14 @@ def test_an_internet_of_ones_own_is_named_by_the_environment() -> None:
     assert (options.mx_port, options.internet_address) == (2600, "172.17.0.1")
 
 
+def test_settings_of_the_deployment_go_to_it_as_they_are() -> None:
+    given = {"EMPATH_SETTINGS": " deliver_timeout=120  own_addresses=192.0.2.1,192.0.2.2 "}
+    assert LocalOptions.from_environment(given).settings == {
+        "deliver_timeout": "120",
+        "own_addresses": "192.0.2.1,192.0.2.2",
+    }
+
+
 @pytest.mark.parametrize(
     ("environ", "words"),
     [
@@ -53,6 +61,8 @@ def test_an_internet_of_ones_own_is_named_by_the_environment() -> None:
         ({"EMPATH_HEALTH_PORT": "4566"}, "EMPATH_HEALTH_PORT and EMPATH_AWS_PORT are both 4566"),
         ({"EMPATH_INTERNET_ADDRESS": "localhost"}, "EMPATH_INTERNET_ADDRESS is 'localhost'"),
         ({"AWS_ENDPOINT_URL": "somewhere"}, "AWS_ENDPOINT_URL"),
+        ({"EMPATH_SETTINGS": "memory=512 tracing"}, "EMPATH_SETTINGS has 'tracing'"),
+        ({"EMPATH_SETTINGS": "=512"}, "EMPATH_SETTINGS has '=512'"),
     ],
 )
 def test_nonsense_is_named_with_what_should_be_there(environ: dict[str, str], words: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -54,6 +54,8 @@ class LocalOptions:
     """An AWS endpoint that already runs (LocalStack), instead of the embedded one."""
     client_ca: Path | None = None
     """A PEM file with the authorities of client certificates."""
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """Settings of the deployment (infra/settings.py) that differ from the local profile's."""
 
     @classmethod
     def from_environment(
@@ -65,12 +67,12 @@ class LocalOptions:
         """
         chosen = state_dir or Path(environ.get("EMPATH_STATE_DIR") or DEFAULT_STATE_DIR)
         ports: dict[str, int] = {}
-        for field, (variable, default) in (PORTS | PORTS_IF_FREE).items():
-            flag = flags.get(field)
-            name = f"--{field.replace('_', '-')}" if flag is not None else variable
+        for option, (variable, default) in (PORTS | PORTS_IF_FREE).items():
+            flag = flags.get(option)
+            name = f"--{option.replace('_', '-')}" if flag is not None else variable
             chosen_port = flag if flag is not None else environ.get(variable)
-            if chosen_port or field in PORTS:
-                ports[field] = _port(name, chosen_port or default)
+            if chosen_port or option in PORTS:
+                ports[option] = _port(name, chosen_port or default)
         mx_port = environ.get("EMPATH_MX_PORT")
         client_ca = environ.get("EMPATH_TLS_CLIENT_CA")
         options = cls(
@@ -80,6 +82,7 @@ class LocalOptions:
             mx_port=_port("EMPATH_MX_PORT", mx_port) if mx_port else None,
             endpoint_url=_endpoint(environ.get("AWS_ENDPOINT_URL") or None),
             client_ca=Path(client_ca).resolve() if client_ca else None,
+            settings=_settings(environ.get("EMPATH_SETTINGS") or ""),
             **ports,
         )
         options.require_distinct_ports()
@@ -88,8 +91,8 @@ class LocalOptions:
     def require_distinct_ports(self) -> None:
         """Two listeners on one port would fail later, with less to say about it."""
         taken: dict[int, str] = {}
-        for field, (variable, _) in (PORTS | PORTS_IF_FREE).items():
-            port = getattr(self, field)
+        for option, (variable, _) in (PORTS | PORTS_IF_FREE).items():
+            port = getattr(self, option)
             if port is None:
                 continue
             if port in taken:
@@ -133,6 +136,17 @@ def _endpoint(value: str | None) -> str | None:
             "it should be a URL such as http://127.0.0.1:4566, or not be set to start the embedded AWS",
         )
     return value
+
+
+def _settings(value: str) -> Mapping[str, str]:
+    pairs = [pair.partition("=") for pair in value.split()]
+    for name, sign, _ in pairs:
+        if not (name and sign):
+            raise LocalStackError(
+                f"EMPATH_SETTINGS has {name + sign!r}",
+                "it should be settings of the deployment, NAME=VALUE, with spaces between",
+            )
+    return {name: setting for name, _, setting in pairs}
 
 
 def _nameservers(value: str | None) -> str | None:

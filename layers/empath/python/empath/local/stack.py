@@ -93,6 +93,7 @@ async def local_stack(options: LocalOptions, tell: Tell) -> AsyncIterator[LocalS
                 settings={
                     "hostname": HOSTNAME,
                     "nameservers": options.nameservers or f"{options.internet_address}:{internet.port}",
+                    **options.settings,
                 },
             )
         )
