@@ -139,14 +139,15 @@ def _endpoint(value: str | None) -> str | None:
 
 
 def _settings(value: str) -> Mapping[str, str]:
-    pairs = [pair.partition("=") for pair in value.split()]
-    for name, sign, _ in pairs:
-        if not (name and sign):
+    settings: dict[str, str] = {}
+    for pair in value.split():
+        name, _, settings[name] = pair.partition("=")
+        if not name or "=" not in pair:
             raise LocalStackError(
-                f"EMPATH_SETTINGS has {name + sign!r}",
+                f"EMPATH_SETTINGS has {pair!r}",
                 "it should be settings of the deployment, NAME=VALUE, with spaces between",
             )
-    return {name: setting for name, _, setting in pairs}
+    return settings
 
 
 def _nameservers(value: str | None) -> str | None:
