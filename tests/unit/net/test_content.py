@@ -16,7 +16,7 @@ from empath.smtp.client import BLOCK
 from empath.smtp.client.stuffing import DotStuffer
 from empath.testing.certificates import server_context
 from empath.testing.smtp_sink import DEAF, EXTENSIONS, SmtpSink
-from tests.unit.net.sending import ANN, BOB, dialer, endpoint, send, short, shorts, transaction
+from tests.unit.net.sending import ANN, BOB, CONTENT, dialer, endpoint, send, short, shorts, transaction
 
 CONTENTS = {
     "nothing": b"",
@@ -116,6 +116,23 @@ async def test_content_that_fails_is_never_a_message(error: Exception, before: i
         await channel.close()
         await asyncio.sleep(0.05)
     assert not sink.messages
+
+
+@pytest.mark.parametrize("error", [SpoolTrouble("S3 is away"), SpoolObjectMissing("it is gone")])
+async def test_who_was_sent_the_message_stays_sent_when_it_cannot_be_read_again(error: Exception) -> None:
+    """RCPTMAX makes two transactions of one delivery; the second one's trouble is not the first one's."""
+    passes = itertools.count()
+
+    async def content() -> AsyncIterator[bytes]:
+        if next(passes):
+            raise error
+        yield CONTENT
+
+    mail = Transaction("sender@example.test", [ANN, BOB], content, len(CONTENT))
+    async with SmtpSink(extensions=(*EXTENSIONS, "LIMITS RCPTMAX=1")) as sink:
+        result = await send(sink, mail)
+    assert [message.recipients for message in sink.accepted] == [(ANN,)]
+    assert shorts(result) == {ANN: "sent 250", BOB: "deferred 451 worker_failed"}
 
 
 async def test_a_cancelled_transaction_is_never_a_message() -> None:

@@ -9,9 +9,10 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 
-from empath.domain.errors import Refusal
+from empath.domain.errors import LedgerTrouble, Refusal, SpoolObjectMissing, SpoolTrouble
 from empath.domain.outcome import Deferred, RecipientOutcome, Sent, outcome_of_refusal
 from empath.domain.reason import Reason
+from empath.domain.reply import Reply
 from empath.net.extension_memory import ExtensionMemory
 from empath.net.names import to_a_labels
 from empath.net.session import ClientSession
@@ -24,6 +25,10 @@ logger = logging.getLogger(__name__)
 
 MAX_TRIES = 4
 """Of one transaction: as it is, and with one extension after the other left off."""
+
+_NOT_TRIED = Deferred(
+    Reply.of(451, "4.3.0", "The message could not be read again for further recipients"), Reason.WORKER_FAILED
+)
 
 
 class SmtpChannel:
@@ -66,7 +71,15 @@ class SmtpChannel:
             except Refusal as refusal:
                 outcomes |= dict.fromkeys(batch, outcome_of_refusal(refusal))
                 continue
-            done = await self._send(transaction, batch)
+            try:
+                done = await self._send(transaction, batch)
+            except (SpoolTrouble, SpoolObjectMissing, LedgerTrouble):
+                if not outcomes:
+                    raise
+                # Others were sent the message already: nobody may take them for not tried.
+                logger.warning("the message was sent to some of its recipients only", exc_info=True)
+                outcomes = dict.fromkeys(recipients, _NOT_TRIED) | outcomes
+                break
             outcomes |= done.outcomes
             ambiguous = ambiguous or done.is_ambiguous
             # RFC 5321 §4.5.3.1.10: those who were too many are sent the message in another transaction.

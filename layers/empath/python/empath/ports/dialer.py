@@ -98,8 +98,8 @@ class Channel(Protocol):
         """Send one message, as often as wanted. Network errors and replies become outcomes.
 
         With `deadline` everything on the session must end within so many seconds from now. Raises only
-        SpoolTrouble and SpoolObjectMissing, out of `content`; the message was not sent then, but for
-        recipients beyond the next hop's RCPTMAX it may have been.
+        SpoolTrouble and SpoolObjectMissing, out of `content`, and what `before_commit` raises; the message
+        was not sent to anybody then.
         """
 
     async def reset(self, *, deadline: float | None = None) -> bool:
