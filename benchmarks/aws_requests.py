@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from typing import Any
 
@@ -16,19 +17,23 @@ CREDENTIALS: dict[str, Any] = {
 class Requests:
     """How many requests clients have sent (each try is one), by service and operation."""
 
-    def __init__(self) -> None:
+    def __init__(self, latency: float = 0) -> None:
+        """`latency` is added to each, in seconds: emulators are nearer than AWS."""
         self.calls: Counter[str] = Counter()
         self.counting = True
+        self._latency = latency
 
     def watch(self, client: Any) -> None:
         # Below the client's own events, for not every request has them (empath.aws.quick_put).
         session, service = client._endpoint.http_session, client.meta.service_model.service_name
         send = session.send
 
-        def counted(request: Any) -> Any:
+        async def counted(request: Any) -> Any:
             if self.counting:
                 self.calls[f"{service} {_operation(request)}"] += 1
-            return send(request)
+            if self._latency:
+                await asyncio.sleep(self._latency)
+            return await send(request)
 
         session.send = counted
 

@@ -1,129 +1,96 @@
 """The journal in one worker: stream records a second, and AWS requests a record.
 
-    .venv/bin/python -m benchmarks.journal [--records 6000] [--endpoint URL]
+    .venv/bin/python -m benchmarks.journal [--records 6000] [--latency 0] [--endpoint URL]
 
-What the function's door does (`stream_changes`, `Chronicle.take`), in process, on events of 100 records as
-Lambda gives them: each message has three (received, claimed, sent or deferred). CPU is this process's alone;
-AWS is moto in a process of its own, or `--endpoint`, and most of the wall time is the emulator's. Exit code 1
-below the goal of 300 records a second of CPU.
+The function's own handler, in a process of its own, on events of 100 records as Lambda gives them
+(`benchmarks.journal_mail` makes them): settling, audit trail, events, suppression. AWS is an embedded AWS
+that is started for it, or `--endpoint`; it shares the machine's cores with the worker, so the wall time is
+both. `--latency` adds the time that AWS is away to each request. The trail is checked afterwards, and that no
+raw object is left. Exit code 1 below the goal of 300 records a second, wall time.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import importlib
 import json
-import logging
 import multiprocessing
+import os
+import socket
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
-from multiprocessing.connection import Connection
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from moto.server import ThreadedMotoServer
-
 from benchmarks.aws_requests import CREDENTIALS, Requests
+from benchmarks.journal_mail import BATCH, CONTENT, Stream, stream_of
 from empath.aws.audit import S3Audit
-from empath.aws.events import BridgeEvents
-from empath.aws.items import item_of_delivery, item_of_message
-from empath.aws.ledger import DynamoLedger
+from empath.aws.items import item_of_message
 from empath.aws.session import AwsSession
-from empath.aws.spool import S3Spool
-from empath.domain.address import parse_mailbox
-from empath.domain.delivery_state import State
 from empath.domain.lifecycle import DEFAULT_TYPES
-from empath.domain.outcome import Deferred, Sent
-from empath.domain.records import Attempt, DeliveryRecord, MessageRecord, RecipientRecord
-from empath.domain.reply import Reply
-from empath.domain.retry import RetryPolicy
-from empath.door import stream_changes
+from empath.domain.records import MessageRecord
+from empath.local.embedded_aws import Options, embedded_aws
 from empath.pipeline.audit_check import check
-from empath.pipeline.chronicle import Chronicle
-from empath.pipeline.conclude import AttemptResult, conclude
-from empath.system import SystemClock, UlidSource
 
 GOAL = 300
-BATCH = 100
-DEFERRED_EVERY = 20
-"""Of the deliveries one in so many is deferred, which an event tells; the others are sent and settled."""
+AT_ONCE = 20
 
 
-def images(number: int, message_id: str, now: datetime) -> list[tuple[Any, Any]]:
-    """The changes of one message as the stream has them, old and new images."""
-    address = f"user{number}@example.com"
-    message = MessageRecord(
-        message_id=message_id,
-        reverse_path=parse_mailbox("ann@example.org"),
-        spool_key=f"messages/{message_id}",
-        size=5000,
-        received_at=now,
-        deliveries=1,
-    )
-    new = DeliveryRecord(
-        message_id=message_id,
-        delivery="delivery#example.com",
-        domain="example.com",
-        siblings=1,
-        received_at=now,
-        expires=now + timedelta(days=5),
-        recipients={address: RecipientRecord(state=State.QUEUED)},
-    )
-    claimed = new.model_copy(update={"attempts": (Attempt(attempt=1, started=now, owner=message_id),)})
-    deferred = number % DEFERRED_EVERY == 0
-    outcome = (
-        Deferred(Reply.heard(451, "4.7.1 try again later"))
-        if deferred
-        else Sent(Reply.heard(250, "2.0.0 Ok"))
-    )
-    ended = conclude(
-        claimed,
-        AttemptResult({address: outcome}, "mx.example.com[192.0.2.1]:25", "TLSv1.3"),
-        now=now + timedelta(seconds=1),
-        policy=RetryPolicy(),
-        random=0.5,
-        reportable=True,
-    ).record
-    items = [item_of_delivery(record) for record in (new, claimed, ended)]
-    return [(None, item_of_message(message)), (items[0], items[1]), (items[1], items[2])]
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What the worker measured."""
+
+    wall: float
+    cpu: float
+    calls: Counter[str]
 
 
-def stream(records: int) -> Iterator[dict[str, Any]]:
-    """Events of BATCH records, as Lambda hands them over."""
-    now, ids = datetime.now(UTC), UlidSource()
-    changes = [change for number in range(-(-records // 3)) for change in images(number, ids.new_id(), now)][
-        :records
-    ]
-    for start in range(0, len(changes), BATCH):
-        yield {
-            "Records": [
-                {
-                    "eventID": f"{place:032x}",
-                    "dynamodb": {
-                        "ApproximateCreationDateTime": int(now.timestamp()),
-                        "SequenceNumber": f"{place:021d}",
-                        **({"OldImage": old} if old else {}),
-                        "NewImage": new,
-                    },
-                }
-                for place, (old, new) in enumerate(changes[start : start + BATCH], start)
-            ]
+class World:
+    """The tables, buckets and the bus that the journal works with."""
+
+    def __init__(self, session: AwsSession, endpoint: str) -> None:
+        self._session = session
+        self._suffix = f"{time.time_ns():x}"
+        self._endpoint = endpoint
+
+    def name(self, of: str) -> str:
+        return f"{of}-{self._suffix}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Of the function."""
+        return {
+            "AWS_ENDPOINT_URL": self._endpoint,
+            "AWS_ACCESS_KEY_ID": CREDENTIALS["aws_access_key_id"],
+            "AWS_SECRET_ACCESS_KEY": CREDENTIALS["aws_secret_access_key"],
+            "AWS_REGION": CREDENTIALS["region_name"],
+            "EMPATH_FUNCTION": "journal",
+            "EMPATH_HOSTNAME": "relay.test",
+            "EMPATH_SPOOL_BUCKET": self.name("spool"),
+            "EMPATH_AUDIT_BUCKET": self.name("audit"),
+            "EMPATH_DELIVERIES_TABLE": self.name("deliveries"),
+            "EMPATH_CONTROL_TABLE": self.name("control"),
+            "EMPATH_EVENT_BUS": self.name("bus"),
+            "EMPATH_EVENT_TYPES": ",".join(DEFAULT_TYPES),
+            "EMPATH_SUPPRESSION": "on",
+            "POWERTOOLS_SERVICE_NAME": "empath",
+            "POWERTOOLS_METRICS_NAMESPACE": "Empath",
         }
 
-
-async def measure(endpoint: str, records: int) -> tuple[float, float, Requests, int]:
-    async with AwsSession(endpoint_url=endpoint, **CREDENTIALS) as session:
-        s3, dynamodb, bridge = await session.s3(), await session.dynamodb(), await session.events()
-        suffix = f"{time.time_ns():x}"
-        await s3.create_bucket(Bucket=f"spool-{suffix}")
-        await s3.create_bucket(Bucket=f"audit-{suffix}")
-        await bridge.create_event_bus(Name=f"bus-{suffix}")
-        tables: Any = dynamodb
+    async def make(self) -> None:
+        s3, dynamodb, bridge = await self._clients()
+        for bucket in ("spool", "audit"):
+            await s3.create_bucket(Bucket=self.name(bucket))
+        await bridge.create_event_bus(Name=self.name("bus"))
         for table, keys in (("deliveries", ("pk", "sk")), ("control", ("pk",))):
-            await tables.create_table(
-                TableName=f"{table}-{suffix}",
+            await dynamodb.create_table(
+                TableName=self.name(table),
                 BillingMode="PAY_PER_REQUEST",
                 AttributeDefinitions=[{"AttributeName": key, "AttributeType": "S"} for key in keys],
                 KeySchema=[
@@ -131,79 +98,126 @@ async def measure(endpoint: str, records: int) -> tuple[float, float, Requests, 
                     for key, kind in zip(keys, ("HASH", "RANGE"), strict=False)
                 ],
             )
-        audit = S3Audit(s3, f"audit-{suffix}", dynamodb, f"control-{suffix}")
-        chronicle = Chronicle(
-            spool=S3Spool(s3, f"spool-{suffix}"),
-            ledger=DynamoLedger(dynamodb, f"deliveries-{suffix}"),
-            clock=SystemClock(),
-            audit=audit,
-            events=BridgeEvents(bridge, f"bus-{suffix}"),
-            event_types=DEFAULT_TYPES,
-        )
-        # Parsed anew, as Lambda does it before the handler: not a part of what is measured.
-        events = [json.loads(json.dumps(event)) for event in stream(records)]
-        for message in {r["dynamodb"]["NewImage"]["pk"]["S"] for event in events for r in event["Records"]}:
-            images_of = next(iter(images(0, message, datetime.now(UTC))))[1]
-            await tables.put_item(TableName=f"deliveries-{suffix}", Item=images_of)
-        requests = Requests()
-        for client in (s3, dynamodb, bridge):
-            requests.watch(client)
-        wall, cpu = time.perf_counter(), time.process_time()
-        for event in events:
-            await chronicle.take(stream_changes(event))
-        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-        requests.counting = False
-        findings = await check(audit)
+
+    async def fill(self, messages: Iterable[MessageRecord]) -> None:
+        """Every message as it was taken in, with its raw object."""
+        s3, dynamodb, _ = await self._clients()
+
+        async def one(message: MessageRecord) -> None:
+            await dynamodb.put_item(TableName=self.name("deliveries"), Item=item_of_message(message))
+            await s3.put_object(Bucket=self.name("spool"), Key=message.spool_key, Body=CONTENT)
+
+        await _each(messages, one)
+
+    async def check(self, stream: Stream) -> int:
+        """The lines of the trail, once it is what was written and all else has its end."""
+        s3, dynamodb, _ = await self._clients()
+        findings = await check(S3Audit(s3, self.name("audit"), dynamodb, self.name("control")))
         if not findings.is_sound:
             raise SystemExit(f"the trail is not what was written: {findings.faults}")
-        return wall, cpu, requests, findings.lines
+        left = (await s3.list_objects_v2(Bucket=self.name("spool"))).get("KeyCount", 0)
+        if left:
+            raise SystemExit(f"{left} raw objects are left")
+        if stream.kinds["failed"] and not await self._suppressed():
+            raise SystemExit("no address was suppressed")
+        return findings.lines
+
+    async def _suppressed(self) -> int:
+        _, dynamodb, _ = await self._clients()
+        found = await dynamodb.scan(
+            TableName=self.name("control"),
+            FilterExpression="begins_with(pk, :prefix)",
+            ExpressionAttributeValues={":prefix": {"S": "suppress#"}},
+        )
+        return int(found["Count"])
+
+    async def _clients(self) -> tuple[Any, Any, Any]:
+        session = self._session
+        return await session.s3(), await session.dynamodb(), await session.events()
 
 
-@contextmanager
-def moto() -> Iterator[str]:
-    ours, its = multiprocessing.get_context("spawn").Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=_serve, args=(its,), daemon=True)
-    process.start()
-    try:
-        yield ours.recv()
-    finally:
-        process.terminate()
-        process.join()
+async def _each(work: Iterable[Any], do: Callable[[Any], Awaitable[None]]) -> None:
+    limit = asyncio.Semaphore(AT_ONCE)
+
+    async def one(item: Any) -> None:
+        async with limit:
+            await do(item)
+
+    await asyncio.gather(*map(one, work))
 
 
-def _serve(pipe: Connection) -> None:
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    pipe.send(f"http://{host}:{port}")
-    while True:
-        time.sleep(3600)
+def work_off(environment: Mapping[str, str], events: list[str], latency: float) -> Run:
+    """What a Lambda process does with these events, one after the other; in a process of its own."""
+    os.environ.update(environment)
+    # Its lines about settled messages would be the benchmark's output.
+    with Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
+    handler = importlib.import_module("functions.journal.handler")
+    # Lambda parses an event before it calls the handler; the first one opens the clients.
+    first, *parsed = [json.loads(event) for event in events]
+    handler.handler({**first, "Records": first["Records"][:1]}, None)
+    requests = Requests(latency)
+    for client in handler.runtime.ports._session._open.values():
+        requests.watch(client)
+    wall, cpu = time.perf_counter(), time.process_time()
+    for event in (first, *parsed):
+        handler.handler(event, None)
+    return Run(time.perf_counter() - wall, time.process_time() - cpu, requests.calls)
+
+
+async def measure(endpoint: str, records: int, latency: float) -> tuple[Stream, Run, int]:
+    stream = await stream_of(records)
+    async with AwsSession(endpoint_url=endpoint, **CREDENTIALS) as session:
+        world = World(session, endpoint)
+        await world.make()
+        await world.fill(stream.messages)
+        events = [json.dumps(event) for event in stream.events()]
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            run = await asyncio.to_thread(pool.apply, work_off, (world.environment, events, latency))
+        return stream, run, await world.check(stream)
+
+
+async def measured(endpoint: str | None, records: int, latency: float) -> tuple[Stream, Run, int]:
+    async with AsyncExitStack() as stack:
+        if endpoint is None:
+            home = Path(stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
+            options = Options(home, port=_free_port(), log_level="WARNING", persist=False)
+            endpoint = (await stack.enter_async_context(embedded_aws(options))).endpoint_url
+        return await measure(endpoint, records, latency)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _pace(seconds: float, records: int) -> str:
+    return f"{records / seconds:8.0f} records/s  {seconds / records * 1e3:.3f} ms a record"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.journal")
-    parser.add_argument("--records", type=int, default=6000, help="of the stream (default 6000)")
-    parser.add_argument("--endpoint", help="an AWS emulator in place of moto")
+    parser.add_argument("--records", type=int, default=6000, help="of the stream, about (default 6000)")
+    parser.add_argument("--endpoint", help="an AWS emulator that runs already")
+    parser.add_argument("--latency", type=float, default=0, help="ms added to each request (default 0)")
     given = parser.parse_args()
-    if given.records < BATCH:
-        parser.error(f"--records must be {BATCH} or more")
-    if given.endpoint:
-        wall, cpu, requests, lines = asyncio.run(measure(given.endpoint, given.records))
-    else:
-        with moto() as endpoint:
-            wall, cpu, requests, lines = asyncio.run(measure(endpoint, given.records))
-    pace = given.records / cpu
+    if given.records < BATCH or given.latency < 0:
+        parser.error(f"--records must be {BATCH} or more, --latency 0 or more")
+    stream, run, lines = asyncio.run(measured(given.endpoint, given.records, given.latency / 1000))
+    records = len(stream.changes)
     report = [
-        f"{given.records} records in batches of {BATCH}; {lines} audit lines",
-        f"CPU of the worker   {pace:8.0f} records/s  {cpu / given.records * 1e3:.3f} ms a record",
-        f"wall, with its AWS  {given.records / wall:8.0f} records/s",
+        f"{records} records in batches of {BATCH}; {lines} audit lines",
+        f"wall, with its AWS  {_pace(run.wall, records)}",
+        f"CPU of the worker   {_pace(run.cpu, records)}",
         "requests a record:",
-        *(f"  {name:28} {n / given.records:7.4f}" for name, n in sorted(requests.calls.items())),
-        f"  {'in all':28} {sum(requests.calls.values()) / given.records:7.4f}",
+        *(f"  {name:28} {n / records:7.4f}" for name, n in sorted(run.calls.items())),
+        f"  {'in all':28} {run.calls.total() / records:7.4f}",
+        "records:",
+        *(f"  {kind:28} {n / records:7.1%}" for kind, n in sorted(stream.kinds.items())),
     ]
     sys.stdout.write("\n".join(report) + "\n")
-    return 0 if pace >= GOAL else 1
+    return 0 if records / run.wall >= GOAL else 1
 
 
 if __name__ == "__main__":
