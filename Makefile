@@ -13,7 +13,7 @@ run: setup            ## the whole relay on this machine, until Ctrl-C
 	@empathctl local up
 
 test: setup
-	@pytest $(PYTEST_ARGS)
+	@pytest -n auto --maxprocesses=4 --dist loadgroup $(PYTEST_ARGS)
 
 check: .venv/.stamp
 	ruff check .
