@@ -6,6 +6,9 @@ from datetime import datetime, timedelta
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+MAX_EXPIRY = 30 * 86_400
+"""Seconds after its receipt that a message may be tried at the longest, whatever policy says."""
+
 
 class HintPolicy(BaseModel):
     """How far a next hop has a say in when it is tried again; all times in seconds."""
@@ -35,7 +38,7 @@ class RetryPolicy(BaseModel):
     max_delay: float = Field(default=86_400, gt=0, le=7 * 86_400)
     jitter: float = Field(default=0.2, ge=0, lt=1)
     max_attempts: int = Field(default=25, ge=1, le=1000)
-    expiry: float = Field(default=5 * 86_400, gt=0, le=30 * 86_400)
+    expiry: float = Field(default=5 * 86_400, gt=0, le=MAX_EXPIRY)
     delay_report_after: float | None = Field(default=4 * 3600, gt=0, le=30 * 86_400)
     """From receipt; the first deferral after that tells the sender. None: no report says `delayed`."""
     hints: HintPolicy = HintPolicy()

@@ -105,7 +105,7 @@ class MemoryRelay:
     """Seconds that a worker has for a batch."""
 
     def __post_init__(self) -> None:
-        self.spool = MemorySpool()
+        self.spool = MemorySpool(clock=self.clock)
         self.queue = MemoryJobQueue(self.clock, visibility=VISIBILITY)
         self.control = MemoryControl({"*": {"allow_addresses": ["127.0.0.0/8"]}})
         self.quotas = MemoryQuotas()

@@ -1,0 +1,462 @@
+"""Reconciliation: everything that can come apart is found, and put right once, while the relay runs."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import pytest
+
+from empath.domain.delivery_state import State
+from empath.domain.envelope import Priority
+from empath.domain.errors import LedgerTrouble, QueueTrouble
+from empath.domain.retry import MAX_EXPIRY, RetryPolicy
+from empath.pipeline.accept import Additions
+from empath.pipeline.discrepancies import OWED_FOR, Kind
+from empath.pipeline.reconcile import Outcome, Tally
+from empath.ports import QueueName
+from empath.ports.inventory import Unreadable, Upload
+from empath.testing.clock import START
+from empath.testing.faults import AFTER, BEFORE, When
+from empath.testing.memory_dialer import ScriptedDialer
+from tests.unit.pipeline.reconciling import (
+    DAY,
+    DEFERRED,
+    GOOD,
+    HOUR,
+    REJECTED,
+    SENDER,
+    Reconciled,
+    is_deferred,
+    lose_changes,
+    lose_jobs,
+    reconciled,
+)
+
+REPAIRED = Outcome.REPAIRED
+
+
+async def chunks(content: bytes = b"Subject: x\r\n\r\nx\r\n") -> AsyncIterator[bytes]:
+    yield content
+
+
+async def test_a_relay_that_does_its_work_has_nothing_amiss() -> None:
+    world, _ = reconciled()
+    await world.relay.submit(SENDER, [GOOD, REJECTED, DEFERRED])
+    assert await world.found() == []
+    await world.relay.run(until=lambda: is_deferred(world.relay))
+    assert await world.found() == []
+    await world.relay.run()
+    world.later(DAY)
+    assert await world.found() == []
+
+
+async def test_nothing_is_late_before_patience_ends() -> None:
+    world, _ = reconciled()
+    await world.relay.submit(SENDER, [GOOD])
+    await world.relay.work(QueueName.ACCEPTED)
+    world.later(HOUR - 1)
+    assert await world.found() == []
+    assert await world.found(patience=timedelta(minutes=30)) != []
+
+
+# Raw objects.
+
+
+async def test_an_object_that_the_ledger_does_not_know_stays_as_long_as_its_job_may_come() -> None:
+    world, dialer = reconciled()
+    message_id = await world.relay.submit(SENDER, [GOOD])
+    for _ in range(2):
+        world.later(OWED_FOR.total_seconds() / 2 - HOUR)
+        assert await world.repair() == [(Kind.UNKNOWN_OBJECT, Outcome.LEFT)]
+    assert f"messages/{message_id}" in world.relay.spool.objects
+    await world.relay.run()
+    assert len(dialer.messages) == 1
+
+
+async def test_an_object_that_no_job_can_be_left_of_is_removed() -> None:
+    world, _ = reconciled()
+    message_id = await world.relay.submit(SENDER, [GOOD])
+    lose_jobs(world.relay)
+    world.later(OWED_FOR.total_seconds() + 1)
+    assert await world.found() == [(Kind.UNKNOWN_OBJECT, message_id)]
+    assert await world.repair() == [(Kind.UNKNOWN_OBJECT, REPAIRED)]
+    assert world.relay.spool.objects == {}
+    assert await world.repair() == []
+
+
+def test_content_is_kept_for_longer_than_any_policy_and_queue_together_can_take() -> None:
+    with pytest.raises(ValueError, match="less than or equal"):
+        RetryPolicy(expiry=MAX_EXPIRY + 1)
+    assert timedelta(seconds=MAX_EXPIRY) + timedelta(days=14) < OWED_FOR
+
+
+async def test_an_object_of_a_settled_message_goes() -> None:
+    world, _ = reconciled()
+    message_id = await world.relay.submit(SENDER, [GOOD])
+    await world.relay.run()
+    world.later()
+    await world.relay.spool.put(f"messages/{message_id}", chunks())
+    assert await world.found() == [], "put back a moment ago: whoever did it may still be at work"
+    world.later()
+    assert await world.found() == [(Kind.SETTLED_OBJECT, message_id)]
+    assert await world.repair() == [(Kind.SETTLED_OBJECT, REPAIRED)]
+    assert world.relay.spool.objects == {}
+
+
+async def test_an_object_with_a_foreign_name_is_told_and_stays() -> None:
+    world, _ = reconciled()
+    await world.relay.spool.put("messages/notes.txt", chunks())
+    await world.relay.spool.put("health/probe", chunks())
+    world.later(60 * DAY)
+    assert await world.repair() == [(Kind.UNKNOWN_OBJECT, Outcome.LEFT)]
+    assert set(world.relay.spool.objects) == {"messages/notes.txt", "health/probe"}
+
+
+async def test_an_upload_is_given_up_when_no_session_can_still_be_at_it() -> None:
+    world, _ = reconciled()
+    message_id = world.relay.ids.new_id()
+    world.inventory.unfinished.append(Upload(f"messages/{message_id}", "u1", START))
+    world.later(HOUR)
+    assert await world.repair() == []
+    world.later(HOUR)
+    assert await world.found() == [(Kind.UNFINISHED_UPLOAD, message_id)]
+    assert await world.repair() == [(Kind.UNFINISHED_UPLOAD, REPAIRED)]
+    assert world.inventory.unfinished == []
+
+
+# Jobs.
+
+
+@pytest.mark.parametrize(
+    ("priority", "queue"),
+    [("high", QueueName.DELIVERY_HIGH), ("normal", QueueName.DELIVERY), ("bulk", QueueName.DELIVERY_BULK)],
+)
+async def test_a_first_attempt_whose_job_is_lost_gets_another_on_its_own_queue(
+    priority: Priority, queue: QueueName
+) -> None:
+    world, dialer = reconciled()
+    message_id = await world.relay.submit(SENDER, [GOOD], additions=Additions(priority=priority))
+    await world.relay.work(QueueName.ACCEPTED)
+    lose_jobs(world.relay)
+    world.later()
+    assert await world.found() == [(Kind.LOST_JOB, f"{message_id}/delivery#good.test")]
+    assert await world.repair() == [(Kind.LOST_JOB, REPAIRED)]
+    assert len(world.relay.queue.pending(queue)) == 1
+    assert await world.repair() == [], "its job is on the queue now"
+    await world.relay.run()
+    assert len(dialer.messages) == 1
+    assert await world.is_clean()
+
+
+async def test_a_deferred_delivery_that_the_clock_does_not_wake_gets_its_job() -> None:
+    world, dialer = reconciled()
+    message_id = await world.relay.submit(SENDER, [DEFERRED])
+    await world.relay.run(until=lambda: is_deferred(world.relay))
+    lose_jobs(world.relay)
+    record = await world.record(message_id)
+    assert record.next_attempt_at is not None
+    world.later()
+    assert await world.found() == [(Kind.LOST_JOB, f"{message_id}/delivery#defer.test")]
+    assert await world.repair() == [(Kind.LOST_JOB, REPAIRED)]
+    assert len(world.relay.queue.pending(QueueName.RETRY)) == 1
+    await world.relay.run()
+    assert world.relay.states(message_id) == {DEFERRED: State.SENT}
+    assert len(dialer.messages) == 1
+    assert await world.is_clean()
+
+
+async def test_a_deferred_delivery_without_a_next_attempt_gets_its_job() -> None:
+    world, _ = reconciled()
+    message_id = await world.relay.submit(SENDER, [DEFERRED])
+    await world.relay.run(until=lambda: is_deferred(world.relay))
+    lose_jobs(world.relay)
+    record = await world.record(message_id)
+    world.relay.ledger._put_delivery(record.model_copy(update={"next_attempt_at": None, "job_at": None}))
+    world.later()
+    assert await world.repair() == [(Kind.LOST_JOB, REPAIRED)]
+    await world.relay.run()
+    assert await world.is_clean()
+
+
+async def test_a_second_job_beside_one_that_is_only_late_sends_nothing_twice() -> None:
+    world, dialer = reconciled()
+    await world.relay.submit(SENDER, [GOOD])
+    await world.relay.work(QueueName.ACCEPTED)
+    world.later()
+    assert await world.repair() == [(Kind.LOST_JOB, REPAIRED)]
+    assert len(world.relay.queue.pending(QueueName.DELIVERY)) == 2
+    await world.relay.run()
+    assert len(dialer.messages) == 1
+    assert await world.is_clean()
+
+
+async def test_who_is_at_work_or_held_needs_no_job() -> None:
+    world, _ = reconciled()
+    message_id = await world.relay.submit(SENDER, [GOOD])
+    await world.relay.work(QueueName.ACCEPTED)
+    lose_jobs(world.relay)
+    record = await world.record(message_id)
+    world.later()
+    now = world.relay.clock.now()
+    await world.relay.ledger.claim(
+        record.key, attempt=1, owner="w", now=now, until=now + timedelta(minutes=10)
+    )
+    assert await world.found() == []
+    world.later()
+    assert await world.found() == [(Kind.LOST_JOB, str(record.key))]
+    held = {GOOD: record.recipients[GOOD].model_copy(update={"state": State.HELD})}
+    world.relay.ledger._put_delivery(record.model_copy(update={"recipients": held}))
+    assert await world.found() == []
+
+
+async def test_a_report_that_is_owed_gets_its_job_and_is_sent_once() -> None:
+    world, _ = reconciled()
+    message_id = await world.relay.submit(SENDER, [REJECTED])
+    await world.relay.work(QueueName.ACCEPTED)
+    await world.relay.work(QueueName.DELIVERY)
+    assert lose_jobs(world.relay) == 1
+    world.later()
+    assert await world.found() == [(Kind.OWED_REPORT, f"{message_id}/delivery#reject.test")]
+    for _ in range(2):
+        assert await world.repair() == [(Kind.OWED_REPORT, REPAIRED)]
+    await world.relay.run()
+    assert len(world.relay.reports_of(message_id)) == 1
+    assert await world.is_clean()
+
+
+# Bookkeeping.
+
+
+@pytest.mark.parametrize("recipients", [[GOOD], [GOOD, "ann@fine.test", "eve@well.test"]])
+async def test_a_message_whose_end_the_journal_never_saw_is_settled(recipients: list[str]) -> None:
+    world, _ = reconciled()
+    message_id = await world.relay.submit(SENDER, recipients)
+    await world.relay.work(QueueName.ACCEPTED)
+    await world.relay.work(QueueName.DELIVERY)
+    lose_changes(world.relay)
+    world.later()
+    assert await world.found() == [(Kind.NOT_SETTLED, message_id)]
+    assert await world.repair() == [(Kind.NOT_SETTLED, REPAIRED)]
+    assert await world.is_clean()
+    assert await world.repair() == []
+
+
+async def test_of_a_message_that_goes_on_the_ends_that_were_missed_are_counted() -> None:
+    world, _ = reconciled()
+    message_id = await world.relay.submit(SENDER, [GOOD, DEFERRED])
+    await world.relay.run(until=lambda: bool(world.relay.queue.pending(QueueName.RETRY)))
+    message = await world.relay.ledger.message(message_id)
+    assert message is not None
+    world.relay.ledger._put_message(message.model_copy(update={"settled": frozenset()}))
+    lose_changes(world.relay)
+    world.later(HOUR + 60)
+    assert (Kind.NOT_SETTLED, message_id) in await world.found()
+    assert (Kind.NOT_SETTLED, REPAIRED) in await world.repair()
+    assert f"messages/{message_id}" in world.relay.spool.objects, "the other recipient needs it"
+    await world.relay.run()
+    assert await world.is_clean()
+
+
+async def test_a_message_that_was_counted_and_not_closed_is_closed() -> None:
+    world, _ = reconciled()
+    message_id = await world.relay.submit(SENDER, [GOOD, "ann@fine.test"])
+    await world.relay.run()
+    message = await world.relay.ledger.message(message_id)
+    assert message is not None
+    world.relay.ledger._put_message(message.model_copy(update={"forget_at": None}))
+    world.later()
+    assert await world.repair() == [(Kind.NOT_SETTLED, REPAIRED)]
+    assert await world.is_clean()
+    # And when its deliveries are forgotten meanwhile.
+    world.relay.ledger._put_message(message.model_copy(update={"forget_at": None}))
+    world.relay.ledger._deliveries.pop(message_id)
+    world.later()
+    assert await world.repair() == [(Kind.NOT_SETTLED, REPAIRED)]
+    assert await world.is_clean()
+
+
+async def test_a_message_without_its_deliveries_waits_for_its_job() -> None:
+    world, dialer = reconciled()
+    message_id = await world.relay.submit(SENDER, [GOOD, DEFERRED])
+    await world.relay.work(QueueName.ACCEPTED)
+    message = await world.relay.ledger.message(message_id)
+    assert message is not None
+    world.relay.ledger._deliveries[message_id].popitem()
+    lose_jobs(world.relay, QueueName.ACCEPTED)
+    world.later()
+    kinds = await world.repair()
+    assert (Kind.INCOMPLETE_MESSAGE, Outcome.LEFT) in kinds
+    await world.relay.run()
+    assert len(dialer.messages) == 1
+    assert f"messages/{message_id}" in world.relay.spool.objects
+    world.later(OWED_FOR.total_seconds())
+    assert await world.repair() == [(Kind.INCOMPLETE_MESSAGE, REPAIRED)]
+    assert await world.repair() == []
+    assert world.relay.spool.objects == {}
+
+
+async def test_a_message_without_deliveries_whose_job_comes_after_all_is_delivered() -> None:
+    world, dialer = reconciled()
+    message_id = await world.relay.submit(SENDER, [GOOD])
+    (job,) = world.relay.queue.pending(QueueName.ACCEPTED)
+    await world.relay.work(QueueName.ACCEPTED)
+    lose_jobs(world.relay)
+    world.relay.ledger._deliveries.pop(message_id)
+    lose_changes(world.relay)
+    world.later(13 * DAY)
+    assert await world.repair() == [(Kind.INCOMPLETE_MESSAGE, Outcome.LEFT)]
+    world.relay.queue.duplicate(QueueName.ACCEPTED, job.body)
+    await world.relay.run()
+    assert len(dialer.messages) == 1
+    assert await world.is_clean()
+
+
+async def test_what_only_a_person_can_put_right_is_told_and_left() -> None:
+    world, _ = reconciled()
+    message_id = await world.relay.submit(SENDER, [GOOD])
+    await world.relay.work(QueueName.ACCEPTED)
+    world.relay.ledger._messages.pop(message_id)
+    broken = Unreadable("01ARZ3NDEKTSV4RRFFQ69G5FAV", "message", "an item of schema 7")
+    world.inventory.unreadable.append(broken)
+    await world.relay.spool.put(f"messages/{broken.message_id}", chunks())
+    world.later(OWED_FOR.total_seconds() + 1)
+    assert await world.repair() == [
+        (Kind.STRAY_DELIVERY, Outcome.LEFT),
+        (Kind.UNKNOWN_OBJECT, Outcome.LEFT),
+        (Kind.UNKNOWN_OBJECT, Outcome.LEFT),
+        (Kind.UNREADABLE_ITEM, Outcome.LEFT),
+    ]
+    assert len(world.relay.spool.objects) == 2
+
+
+# While the relay runs.
+
+
+async def test_what_is_put_right_between_reading_and_looking_again_is_no_finding() -> None:
+    world, dialer = reconciled()
+    await world.relay.submit(SENDER, [GOOD])
+    await world.relay.work(QueueName.ACCEPTED)
+    world.later()
+    story = world.inventory.story
+
+    async def after_the_relay_has_run(message_id: str) -> object:
+        await world.relay.run()
+        return await story(message_id)
+
+    world.inventory.story = after_the_relay_has_run  # type: ignore[method-assign,assignment]
+    assert await world.repair() == []
+    assert len(dialer.messages) == 1
+
+
+async def test_a_delivery_that_is_claimed_during_its_repair_is_sent_once() -> None:
+    world, dialer = reconciled()
+    await world.relay.submit(SENDER, [GOOD])
+    await world.relay.work(QueueName.ACCEPTED)
+    world.later()
+    send = world.relay.queue.send
+
+    async def after_a_worker(queue: QueueName, jobs: object) -> None:
+        await world.relay.work(QueueName.DELIVERY)
+        await send(queue, jobs)  # type: ignore[arg-type]
+
+    world.relay.queue.send = after_a_worker  # type: ignore[method-assign]
+    assert await world.repair() == [(Kind.LOST_JOB, REPAIRED)]
+    world.relay.queue.send = send  # type: ignore[method-assign]
+    await world.relay.run()
+    assert len(dialer.messages) == 1
+    assert await world.is_clean()
+
+
+# Trouble.
+
+
+async def broken_in_every_way() -> tuple[Reconciled, ScriptedDialer, set[str]]:
+    """A world with a lost job, an owed report, a message not settled and an object too many."""
+    world, dialer = reconciled()
+    settled = await world.relay.submit(SENDER, [GOOD])
+    await world.relay.run()
+    await world.relay.spool.put(f"messages/{settled}", chunks())
+    rejected = await world.relay.submit(SENDER, [REJECTED])
+    sent = await world.relay.submit(SENDER, [GOOD, "ann@fine.test"])
+    await world.relay.work(QueueName.ACCEPTED)
+    await world.relay.work(QueueName.DELIVERY)
+    lost = await world.relay.submit(SENDER, [GOOD])
+    await world.relay.work(QueueName.ACCEPTED)
+    lose_jobs(world.relay)
+    lose_changes(world.relay)
+    world.later()
+    return world, dialer, {settled, rejected, sent, lost}
+
+
+BROKEN = [Kind.LOST_JOB, Kind.NOT_SETTLED, Kind.OWED_REPORT, Kind.SETTLED_OBJECT]
+
+CALLS = {
+    "inventory.unclosed": 4,
+    "inventory.objects": 1,
+    "inventory.uploads": 1,
+    "inventory.story": 4,
+    "inventory.closed": 1,
+    "inventory.object": 1,
+    "queue.send": 2,
+    "spool.delete": 2,
+    "ledger.mark_queued": 1,
+    "ledger.settle": 2,
+    "ledger.close": 1,
+}
+
+
+async def test_the_calls_below_are_those_that_a_run_makes() -> None:
+    world, _, _ = await broken_in_every_way()
+    assert await world.repair() == [(kind, REPAIRED) for kind in BROKEN]
+    calls = world.faults.calls
+    assert {call: calls.count(call) for call in set(calls)} == CALLS
+
+
+@pytest.mark.parametrize(
+    ("call", "number"), [(call, number) for call, count in CALLS.items() for number in range(count)]
+)
+@pytest.mark.parametrize("when", [BEFORE, AFTER])
+async def test_a_call_that_fails_anywhere_costs_another_run_and_nothing_else(
+    call: str, number: int, when: When
+) -> None:
+    world, dialer, messages = await broken_in_every_way()
+    world.faults.fail(call, when=when, after_calls=number)
+    try:
+        outcomes = {outcome for _, outcome in await world.repair()}
+    except (LedgerTrouble, QueueTrouble):
+        assert call.startswith("inventory."), "what reads ends the run"
+    else:
+        is_empty_stream = when == AFTER and call in {"inventory.unclosed", "inventory.uploads"}
+        assert outcomes == {REPAIRED, Outcome.FAILED} or is_empty_stream, "the others go on"
+    outcomes = {outcome for _, outcome in await world.repair()}
+    assert outcomes <= {REPAIRED}
+    relay = world.relay
+    await relay.run()
+    world.later()
+    assert await world.is_clean()
+    reports = [report for message in messages for report in relay.reports_of(message)]
+    assert len(reports) == 1
+    copies = sorted(address for sent in dialer.messages for address in sent.recipients)
+    assert copies == sorted([GOOD, GOOD, GOOD, "ann@fine.test", SENDER])
+
+
+# Counting.
+
+
+async def test_every_finding_is_counted_and_the_first_few_are_kept() -> None:
+    world, _ = reconciled()
+    for _ in range(7):
+        await world.relay.submit(SENDER, [GOOD])
+    await world.relay.work(QueueName.ACCEPTED)
+    lose_jobs(world.relay)
+    world.later()
+    tally = Tally(keep=3)
+    checked = await world.stage.run(tally.note)
+    assert tally.counts[Kind.LOST_JOB][Outcome.FOUND] == 7
+    assert len(tally.first[Kind.LOST_JOB]) == 3
+    assert tally.remains
+    assert (checked.items, checked.objects, checked.uploads) == (14, 7, 0)
+    tally = Tally()
+    await world.stage.run(tally.note, repair=True)
+    assert not tally.remains
