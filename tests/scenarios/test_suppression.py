@@ -114,6 +114,14 @@ async def test_the_others_of_a_delivery_are_tried(world: World) -> None:
     assert len(world.relay.reports_of(world.last)) == 1
 
 
+async def test_a_refused_message_puts_only_whom_the_reply_names_on_the_list(world: World) -> None:
+    """The reply to the content is every recipient's outcome, and may be about one of them."""
+    refused = Failed(Reply.heard(550, "5.1.1 <dan@b.test>: no such user"))
+    world.dialer.host("b.test").outcomes.update({"carol@b.test": refused, "dan@b.test": refused})
+    await world.send("carol@b.test", "dan@b.test")
+    assert set(world.list.entries) == {"dan@b.test"}
+
+
 async def test_an_operators_entry_stays_and_counts(world: World) -> None:
     now = world.relay.clock.now()
     await world.list.add(Suppression(address="eve@e.test", since=now, origin="operator", note="asked for it"))
@@ -146,15 +154,27 @@ async def test_a_tenant_can_do_without(world: World) -> None:
         (550, "5.7.1 no such user, or relaying denied", False),
         (550, "", False),
         (550, "5.1.2 Bad destination system", False),
+        (550, "5.1.1 <X@Example.com>... User unknown", True),
+        (550, "5.1.1 RCPT TO:<x@example.com>: no such user.", True),
+        (550, "5.1.1 'x@example.com' is no such user", True),
+        (550, "5.1.0 <ann@a.test>: Sender address rejected: User unknown in local recipient table", False),
+        (
+            550,
+            "Verification failed for <x@example.com>\nResponse: 550 No such user\nSender verify failed",
+            False,
+        ),
+        (553, "your envelope sender's account does not exist", False),
+        (550, "5.1.1 <other@example.com>: User unknown", False),
+        (550, "5.1.1 <other@example.com>, <x@example.com>: User unknown", True),
     ],
 )
 def test_only_what_means_no_such_mailbox_puts_an_address_on_the_list(
     code: int, text: str, expected: bool
 ) -> None:
-    assert names_no_mailbox(Reply.heard(code, text), Reason.NEXT_HOP_REPLY) is expected
+    assert names_no_mailbox("x@example.com", Reply.heard(code, text), Reason.NEXT_HOP_REPLY) is expected
 
 
 def test_our_own_refusals_put_no_address_on_the_list() -> None:
     reply = Reply.of(550, "5.1.1", "no such user")
-    assert not names_no_mailbox(reply, Reason.SUPPRESSED)
-    assert not names_no_mailbox(None, None)
+    assert not names_no_mailbox("x@example.com", reply, Reason.SUPPRESSED)
+    assert not names_no_mailbox("x@example.com", None, None)

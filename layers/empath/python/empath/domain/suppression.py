@@ -73,13 +73,26 @@ _WORDS = re.compile(
 _SOMETHING_ELSE = re.compile(
     r"spam|block|black ?list|polic|relay|reputation|listed|denied|quota|full|rate", re.IGNORECASE
 )
+# Postfix ("Sender address rejected: User unknown in ... table") and Exim ("Sender verify failed", with the
+# words of a callout's server) speak so of the mailbox that the mail is from.
+_THE_SENDER = re.compile(
+    r"sender|originat|verif|call[ -]?(?:out|back)|return[ -]?path|reverse[ -]?path|mail from|envelope",
+    re.IGNORECASE,
+)
+_ADDRESS = re.compile(r"[^\s<>()\[\],;:\"]+@[^\s<>()\[\],;:\"]+")
 
 
-def names_no_mailbox(reply: Reply | None, reason: Reason | None) -> bool:
-    """Whether a failure is a next hop's word, for good, that there is no such mailbox."""
+def names_no_mailbox(address: str, reply: Reply | None, reason: Reason | None) -> bool:
+    """Whether a failure is a next hop's word, for good, that there is no mailbox `address`.
+
+    A reply to a message stands for all of its recipients: one that names others only is about those.
+    """
     if reply is None or not reply.is_permanent or reason not in (None, Reason.NEXT_HOP_REPLY):
         return False
-    if _SOMETHING_ELSE.search(reply.text):
+    if _SOMETHING_ELSE.search(reply.text) or _THE_SENDER.search(reply.text):
+        return False
+    named = {listed_as(found).strip("'.") for found in _ADDRESS.findall(reply.text)}
+    if named and listed_as(address) not in named:
         return False
     if reply.enhanced is None:
         return reply.code in (550, 551, 553, 554) and _WORDS.search(reply.text) is not None

@@ -189,7 +189,7 @@ def suppressions_of(change: StreamChange) -> Iterator[tuple[str | None, Suppress
     for address, known in new.recipients.items():
         if known.state is not State.FAILED or not _is_new(old, address, known):
             continue
-        if names_no_mailbox(known.reply, known.reason):
+        if names_no_mailbox(address, known.reply, known.reason):
             yield (
                 new.tenant,
                 Suppression(
