@@ -7,7 +7,7 @@ from typing import Any
 
 from empath.domain.address import Mailbox
 from empath.domain.delivery_state import Event, State, advance
-from empath.domain.records import DeliveryKey, DeliveryRecord, MessageRecord, RecipientRecord
+from empath.domain.records import DeliveryKey, DeliveryRecord, MessageRecord, Operation, RecipientRecord
 from empath.domain.reply import Reply
 from empath.ports import Claimed, Ledger
 from empath.system import UlidSource
@@ -97,6 +97,12 @@ async def stored(ledger: Ledger, key: DeliveryKey) -> DeliveryRecord:
     record = await ledger.delivery(key)
     assert record is not None
     return record
+
+
+def operated(record: DeliveryRecord, name: str = "x", *, at: datetime = NOW) -> DeliveryRecord:
+    """The same delivery with an operation called `name`."""
+    operation = Operation(id=name, action="hold", operator="arn:aws:iam::1:user/ann", at=at)
+    return record.model_copy(update={"operation": operation})
 
 
 def held(record: DeliveryRecord) -> DeliveryRecord:

@@ -19,7 +19,7 @@ from empath.domain.errors import LeaseLost
 from empath.domain.records import DeliveryRecord
 from empath.ports import Claimed, Ledger, Listed
 from empath.testing.memory_ledger import MemoryLedger
-from tests.contracts.ledger_samples import NOW, concluded, held, new_delivery, new_message
+from tests.contracts.ledger_samples import NOW, concluded, held, new_delivery, new_message, operated
 
 if TYPE_CHECKING:
     from types_aiobotocore_dynamodb import DynamoDBClient
@@ -42,6 +42,8 @@ steps = st.one_of(
     st.tuples(st.just("record"), which, owners, events, owed),
     st.tuples(st.just("record"), which, owners, events, owed),
     st.tuples(st.just("record_unclaimed"), which, attempts, seconds, owed),
+    st.tuples(st.just("read"), which),
+    st.tuples(st.just("operate"), which, seconds, st.sampled_from("xyz"), owed),
     st.tuples(st.just("mark_queued"), which, attempts, seconds),
     st.tuples(st.just("mark_reported"), which, reports),
     st.tuples(st.just("settle"), which, st.none() | seconds),
@@ -57,6 +59,7 @@ class History:
         self.message = message
         self.deliveries = deliveries
         self._held: dict[tuple[int, str], DeliveryRecord] = {}
+        self._read_before: dict[int, DeliveryRecord | None] = {}
 
     async def step(self, name: str, *arguments: Any) -> Any:
         do: Callable[..., Any] = getattr(self, f"_{name}")
@@ -101,6 +104,18 @@ class History:
             attempt=attempt,
             now=NOW + timedelta(seconds=at),
             owes=owes,
+        )
+
+    async def _read(self, number: int) -> Any:
+        self._read_before[number] = await self.ledger.delivery(self.deliveries[number].key)
+        return self._read_before[number]
+
+    async def _operate(self, number: int, at: int, name: str, owes: list[str]) -> Any:
+        """By an operator who read the delivery a while ago, or never."""
+        before = self._read_before.get(number) or self.deliveries[number]
+        now = NOW + timedelta(seconds=at)
+        return await self.ledger.operate(
+            operated(held(before), name, at=now), before=before, now=now, owes=owes
         )
 
     async def _mark_queued(self, number: int, attempt: int, at: int) -> Any:

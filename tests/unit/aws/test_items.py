@@ -17,7 +17,7 @@ from empath.domain.delivery_state import LISTED, State
 from empath.domain.envelope import Source
 from empath.domain.errors import LedgerTrouble
 from empath.domain.reason import Reason
-from empath.domain.records import Attempt, DeliveryRecord, Lease, MessageRecord, RecipientRecord
+from empath.domain.records import Attempt, DeliveryRecord, Lease, MessageRecord, Operation, RecipientRecord
 from empath.domain.reply import Reply
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC)
@@ -132,6 +132,7 @@ FULL_DELIVERY = delivery(
     tenant="shop",
     waited=300,
     reports={"delayed-1": "sent", "failed-2": "owed"},
+    operation=Operation(id="01", action="retry", operator="arn:aws:iam::1:user/ann", at=NOW),
     forget_at=NOW,
 )
 
@@ -217,4 +218,5 @@ def test_what_an_outcome_writes_and_removes_is_the_whole_item_but_its_identity()
         "attempt",
         "attempts",
         "reports",
+        "operation",  # which only an operator's write writes
     } == set(item)

@@ -15,6 +15,7 @@ from typing import Any
 from empath.aws.attributes import Attribute
 from empath.domain.delivery_state import State
 from empath.domain.instant import format_instant
+from empath.domain.records import DeliveryRecord
 
 _NAME = re.compile(r"#(\w+)")
 
@@ -23,6 +24,10 @@ IS_NEW = "attribute_not_exists(#pk)"
 AT_ATTEMPT = "#attempt = :attempt"
 NO_LIVE_LEASE = "(attribute_not_exists(#lease) OR #lease.#until <= :now)"
 LEASE_IS_OURS = "#lease.#owner = :owner"
+SAME_OPERATION = "#operation.#id = :operation_before"
+NO_OPERATION = "attribute_not_exists(#operation)"
+SAME_DUE = "#next_attempt_at = :due_before"
+NOT_DUE = "attribute_not_exists(#next_attempt_at)"
 
 
 def text(value: str) -> Attribute:
@@ -53,6 +58,22 @@ class Write:
             self.values[place] = {"S": state.value}
             places.append(place)
         self.conditions.append(f"#status IN ({', '.join(places)})")
+
+    def operated_as(self, record: DeliveryRecord) -> None:
+        """Add the condition that no operator did anything since `record` was read."""
+        if record.operation is None:
+            self.conditions.append(NO_OPERATION)
+        else:
+            self.conditions.append(SAME_OPERATION)
+            self.values[":operation_before"] = text(record.operation.id)
+
+    def due_as(self, record: DeliveryRecord) -> None:
+        """Add the condition that the next attempt is due when `record` says."""
+        if record.next_attempt_at is None:
+            self.conditions.append(NOT_DUE)
+        else:
+            self.conditions.append(SAME_DUE)
+            self.values[":due_before"] = instant(record.next_attempt_at)
 
     def request(self) -> dict[str, Any]:
         """The parameters of UpdateItem or PutItem beside table and key."""

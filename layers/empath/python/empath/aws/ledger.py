@@ -10,8 +10,8 @@
                                  attempt 2, no lease         <- record(owner b)
     claim(attempt 1, owner c) -> AT_ATTEMPT fails, ALL_OLD says Stale
 
-The conditions, by name (`expressions`): EXISTS, IS_NEW, AT_ATTEMPT, NO_LIVE_LEASE, LEASE_IS_OURS, and the
-statuses, which come from the delivery state table.
+The conditions, by name (`expressions`): EXISTS, IS_NEW, AT_ATTEMPT, NO_LIVE_LEASE, LEASE_IS_OURS,
+SAME_OPERATION, SAME_DUE, and the statuses, which come from the delivery state table.
 
 The SDK repeats a call whose answer was lost, so every write must bear repetition: a repeated `create` finds
 its own items, a repeated `claim` its own lease; `mark_*`, `settle` and `close` change nothing. Only a
@@ -156,8 +156,38 @@ class DynamoLedger:
         write.conditions += ["#attempt = :expected", NO_LIVE_LEASE]
         write.values |= {":expected": encode(attempt), ":now": instant(now)}
         write.status_in(OPEN)
+        write.operated_as(record)
         done, _ = await self._update(items.key_of_delivery(record.key), write, f"recording {record.key}")
         return done
+
+    async def operate(
+        self,
+        record: DeliveryRecord,
+        *,
+        before: DeliveryRecord,
+        now: datetime,
+        owes: Sequence[str] = (),
+    ) -> bool:
+        if record.operation is None:
+            raise ValueError("what an operator does has a name")
+        write = _outcome(record, owes)
+        write.sets.append("#operation = :operation")
+        write.conditions += ["#attempt = :expected", NO_LIVE_LEASE]
+        write.values |= {
+            ":operation": encode(record.operation.model_dump()),
+            ":expected": encode(before.attempt),
+            ":now": instant(now),
+        }
+        write.status_in({before.status})
+        write.operated_as(before)
+        write.due_as(before)
+        what = f"changing {record.key}"
+        done, item = await self._update(items.key_of_delivery(record.key), write, what, answers=True)
+        if done or item is None:
+            return done
+        stored = items.delivery_of_item(item)
+        # Ours: it was written and the answer lost, so the SDK asked again.
+        return stored.operation is not None and stored.operation.id == record.operation.id
 
     async def mark_queued(self, key: DeliveryKey, *, attempt: int, job_at: datetime) -> None:
         write = Write(
@@ -311,12 +341,13 @@ class DynamoLedger:
 
 
 def _outcome(record: DeliveryRecord, owes: Sequence[str]) -> Write:
-    """Everything that may change about a delivery, the lease dropped, reports only added to."""
+    """Everything that may change about a delivery, the lease dropped, reports only added to; an operation is
+    only written by `operate`."""
     kept = record.model_copy(update={"attempts": record.attempts[-MAX_ATTEMPTS_KEPT:], "lease": None})
     words: dict[str, Attribute] = {
         name: value
         for name, value in items.item_of_delivery(kept).items()
-        if name not in items.DELIVERY_IDENTITY and name != "reports"
+        if name not in items.DELIVERY_IDENTITY and name not in ("reports", "operation")
     }
     write = Write(
         sets=[f"#{name} = :{name}" for name in words],

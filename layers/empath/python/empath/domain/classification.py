@@ -57,6 +57,7 @@ OF_REASON = {
     Reason.ROUTE_UNUSABLE: _C.OTHER,
     Reason.AUTH_FAILED: _C.AUTH,
     Reason.AMBIGUOUS: _C.NETWORK,
+    Reason.OPERATOR_DELETE: _C.OTHER,
 }
 """Reasons that say all. NEXT_HOP_REPLY, EXPIRED and ATTEMPTS_USED_UP leave it to the reply."""
 

@@ -32,3 +32,7 @@ class Reason(StrEnum):
     ROUTE_UNUSABLE = "route_unusable"
     AUTH_FAILED = "auth_failed"
     AMBIGUOUS = "ambiguous"
+    OPERATOR_HOLD = "operator_hold"
+    OPERATOR_RELEASE = "operator_release"
+    OPERATOR_RETRY = "operator_retry"
+    OPERATOR_DELETE = "operator_delete"

@@ -128,6 +128,22 @@ class Lease(BaseModel):
     until: InstantField
 
 
+OperationName = Literal["hold", "release", "retry", "delete"]
+
+
+class Operation(BaseModel):
+    """What an operator last did to a delivery. It is written with what it did, in one write, so the ledger's
+    stream tells of one exactly when there was one."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    action: OperationName
+    operator: str
+    """Whom AWS takes the operator for."""
+    at: InstantField
+
+
 class DeliveryRecord(BaseModel):
     """All recipients of a message at one destination."""
 
@@ -157,6 +173,8 @@ class DeliveryRecord(BaseModel):
     """Seconds that a gate held the next attempt back for, when it did so last."""
     reports: dict[str, ReportState] = {}
     """Report events (`failed-`, `delayed-` or `relayed-<attempt>`) and what became of their reports."""
+    operation: Operation | None = None
+    """The last one, and the fence against writers who do not know of it."""
     forget_at: InstantField | None = None
     """Set with the last outcome: the store may drop the record then."""
 
@@ -203,4 +221,5 @@ class DeliveryRecord(BaseModel):
         """Where the `listing` index sorts this delivery: its next attempt, or its last change."""
         if self.next_attempt_at is not None:
             return self.next_attempt_at
-        return self.attempts[-1].started if self.attempts else self.received_at
+        last = self.attempts[-1].started if self.attempts else self.received_at
+        return max(last, self.operation.at) if self.operation is not None else last

@@ -66,6 +66,7 @@ _WHY = {
     Reason.CONNECTIONS_IN_USE: "All connections to the recipient's mail server that this relay may make are"
     " in use.",
     Reason.CONTENT_LOST: "This relay no longer has the content of the message.",
+    Reason.OPERATOR_DELETE: "An administrator of this relay took the message out of its queue.",
 }
 
 _CHECK_ADDRESS = "Check the address for typing errors, and send the message again to the right one."
@@ -82,6 +83,7 @@ _ADVICE = {
     Reason.NEEDS_SMTPUTF8: "Use an address of plain letters, if the recipient has one.",
     Reason.WORKER_FAILED: _SEND_AGAIN,
     Reason.CONTENT_LOST: _SEND_AGAIN,
+    Reason.OPERATOR_DELETE: "Ask your mail administrators why before you send it again.",
 }
 
 # By subject and detail of the status (RFC 3463 §3, RFC 7504 §3), where the next hop's reply is the reason.

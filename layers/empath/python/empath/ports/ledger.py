@@ -124,8 +124,23 @@ class Ledger(Protocol):
     ) -> bool:
         """Write an outcome that no claim led to (a worker that never came to a record).
 
-        Only while the delivery is open, still at `attempt`, and no lease is live at `now`; otherwise
-        False, and nothing is written.
+        Only while the delivery is open, still at `attempt`, under the operation that `record` has, and no
+        lease is live at `now`; otherwise False, and nothing is written.
+        """
+
+    async def operate(
+        self,
+        record: DeliveryRecord,
+        *,
+        before: DeliveryRecord,
+        now: datetime,
+        owes: Sequence[str] = (),
+    ) -> bool:
+        """Write what an operator made of `before`, which was read later than `now`, and the operation.
+
+        Only while it is what was read: at the same attempt, in the same status, due at the same time, under
+        the same operation, and no lease is live at `now`; otherwise False, and nothing is written. Again,
+        with an operation of the same id, is success.
         """
 
     async def mark_queued(self, key: DeliveryKey, *, attempt: int, job_at: datetime) -> None:

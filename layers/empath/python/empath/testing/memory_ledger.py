@@ -102,7 +102,31 @@ class MemoryLedger:
             return False
         if stored.lease is not None and stored.lease.until > whole_milliseconds(now):
             return False
+        if _operation_id(stored) != _operation_id(record):
+            return False
         self._put_delivery(_outcome(stored, record, owes))
+        return True
+
+    async def operate(
+        self,
+        record: DeliveryRecord,
+        *,
+        before: DeliveryRecord,
+        now: datetime,
+        owes: Sequence[str] = (),
+    ) -> bool:
+        if record.operation is None:
+            raise ValueError("what an operator does has a name")
+        stored = self._get(record.key)
+        if stored is None:
+            return False
+        if _operation_id(stored) == record.operation.id:
+            return True
+        if _what_was_read(stored) != _what_was_read(before):
+            return False
+        if stored.lease is not None and stored.lease.until > whole_milliseconds(now):
+            return False
+        self._put_delivery(_outcome(stored, record, owes).model_copy(update={"operation": record.operation}))
         return True
 
     async def mark_queued(self, key: DeliveryKey, *, attempt: int, job_at: datetime) -> None:
@@ -237,6 +261,16 @@ def _outcome(stored: DeliveryRecord, record: DeliveryRecord, owes: Sequence[str]
             **{name: getattr(stored, name) for name in IDENTITY},
             "attempts": record.attempts[-MAX_ATTEMPTS_KEPT:],
             "lease": None,
+            "operation": stored.operation,
             "reports": {**owed, **stored.reports},
         }
     )
+
+
+def _operation_id(record: DeliveryRecord) -> str | None:
+    return record.operation.id if record.operation is not None else None
+
+
+def _what_was_read(record: DeliveryRecord) -> tuple[object, ...]:
+    due = record.next_attempt_at and whole_milliseconds(record.next_attempt_at)
+    return record.attempt, record.status, due, _operation_id(record)
