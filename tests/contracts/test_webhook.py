@@ -14,6 +14,7 @@ import pytest_asyncio
 from empath.domain.outcome import Deferred, Failed, Sent
 from empath.domain.policy import DomainPolicy
 from empath.domain.reason import Reason
+from empath.domain.suppression import names_no_mailbox
 from empath.net.webhook import outcome_of, seconds_of
 from empath.net.webhook_request import MAX_KEPT, key_of
 from empath.ports import Handover, Transaction
@@ -146,6 +147,13 @@ async def test_a_key_that_is_missing_costs_time(world: WebhookWorld) -> None:
 )
 def test_what_a_status_means(status: int, kind: type) -> None:
     assert isinstance(outcome_of(status, "words", retry_after=None, now=NOW), kind)
+
+
+def test_what_a_web_server_says_puts_no_address_on_the_suppression_list() -> None:
+    """One answer stands for all recipients, and is most often about the URL or who posts."""
+    failed = outcome_of(404, "Not Found: account does not exist", retry_after=None, now=NOW)
+    assert isinstance(failed, Failed)
+    assert not names_no_mailbox("bob@hooks.test", failed.reply, failed.reason)
 
 
 @pytest.mark.parametrize(

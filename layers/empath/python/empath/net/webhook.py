@@ -205,7 +205,7 @@ def outcome_of(status: int, words: str, *, retry_after: str | None, now: datetim
         return Deferred(refusal.reply, refusal.reason)
     if status == 413:
         return Failed(Reply.heard(552, f"5.3.4 {said}"), Reason.TOO_BIG)
-    return Failed(Reply.heard(554, f"5.0.0 {said}"))
+    return Failed(Reply.heard(554, f"5.3.0 {said}"))
 
 
 def seconds_of(retry_after: str | None, now: datetime) -> int | None:
