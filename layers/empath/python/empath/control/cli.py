@@ -17,6 +17,7 @@ from empath.control.dns_commands import dns
 from empath.control.errors import FAILED, BadUsage
 from empath.control.local_commands import local
 from empath.control.options import SETTINGS, AsJson, StateDir, new_console, print_json
+from empath.control.reconcile_commands import reconcile
 from empath.control.suppress_commands import suppress
 from empath.control.target import DEFAULT_STATE_DIR, find_local, find_target
 from empath.control.user_commands import user
@@ -34,6 +35,7 @@ app.add_typer(suppress, name="suppress")
 app.add_typer(dns, name="dns")
 app.add_typer(circuit, name="circuit")
 app.add_typer(local, name="local")
+app.command()(reconcile)
 
 
 @app.callback()
