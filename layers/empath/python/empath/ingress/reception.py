@@ -145,8 +145,11 @@ class Reception:
                 hostname=self._services.settings.hostname,
                 at=self._received_at,
             )
+        prepend = self._prepend + fields
         return Additions(
-            prepend=self._prepend + fields,
+            prepend=prepend,
+            has_utf8_header=self._envelope.smtputf8
+            and not (prepend.isascii() and self._header.end().octets.isascii()),
             metadata=decision.metadata,
             priority=decision.priority or self._own_priority(),
             tenant=decision.tenant or (user.tenant if user is not None else None),

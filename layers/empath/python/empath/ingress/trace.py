@@ -30,13 +30,14 @@ def received_field(
     """The whole field, folded, with its final CRLF.
 
     `for` stands there only for a single recipient, so that no recipient reads of another
-    (RFC 5321 §7.6).
+    (RFC 5321 §7.6), and only in ASCII, so that the field needs no SMTPUTF8 by itself.
     """
     # Time-stamp-line = "Received:" FWS From-domain By-domain Opt-info [CFWS] ";" FWS date-time
     # From-domain = "FROM" FWS Extended-Domain    By-domain = CFWS "BY" FWS Extended-Domain
     # Extended-Domain = Domain / ( ( Domain / address-literal ) FWS "(" TCP-info ")" )
     tcp_info = f" ({address_literal(client)})" if client is not None else ""
-    only = f"\r\n\tfor <{recipients[0].mailbox}>" if len(recipients) == 1 else ""
+    is_told = len(recipients) == 1 and recipients[0].mailbox.is_ascii
+    only = f"\r\n\tfor <{recipients[0].mailbox}>" if is_told else ""
     return (
         f"Received: from {_clean_helo(helo)}{tcp_info}\r\n"
         f"\tby {hostname} with {protocol} id {message_id}{only};\r\n"

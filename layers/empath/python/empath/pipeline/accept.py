@@ -43,6 +43,8 @@ class Additions:
     metadata: Metadata = field(default_factory=dict)
     priority: Priority = "normal"
     tenant: str | None = None
+    has_utf8_header: bool = True
+    """False: though SMTPUTF8 was declared (some clients do for all mail), only addresses may need it."""
 
 
 NOTHING = Additions()
@@ -105,7 +107,7 @@ class Acceptance(Stage):
             metadata=added.metadata,
             prepend=added.prepend,
             trace_header=trace_header,
-            **vars(envelope),
+            **vars(envelope) | {"smtputf8": envelope.smtputf8 and added.has_utf8_header},
         )
         outgoing = OutgoingJob(
             body=job.encode(), trace_header=trace_header, group=group_of_accepted(job.tenant, job.priority)

@@ -100,7 +100,7 @@ class Reporting(Stage):
             envid=message.envid,
             original_headers=original.headers,
             original_message=original.message,
-            international=message.smtputf8,
+            international=message.smtputf8 or _has_utf8_address(reverse_path, record),
             template=policy.template,
         )
         await self._hand_in(report, Source(report_of=f"{record.key}/{name}"))
@@ -131,7 +131,8 @@ class Reporting(Stage):
             envelope=Envelope(
                 reverse_path=None,
                 recipients=(Recipient(mailbox=report.reverse_path),),
-                smtputf8=not report.reverse_path.is_ascii,
+                # A domain can be said in A-labels, and the report's own header section is ASCII.
+                smtputf8=not report.reverse_path.local_part.isascii(),
                 eight_bit=not content.isascii(),
             ),
             source=source,
@@ -200,6 +201,12 @@ def _is_unwanted(origin: Origin, action: Action) -> bool:
     Two machines that answer each other must not; and a machine does not wait, so it is not told to.
     """
     return origin is Origin.REPLIED or (origin is Origin.GENERATED and action is Action.DELAYED)
+
+
+def _has_utf8_address(reverse_path: Mailbox, record: DeliveryRecord) -> bool:
+    """Whether the client must have declared SMTPUTF8, to name these addresses to us."""
+    texts = (text for address, known in record.recipients.items() for text in (address, known.orcpt or ""))
+    return not (reverse_path.is_ascii and all(text.isascii() for text in texts))
 
 
 def report_id_of(key: DeliveryKey, event: str, received_at: datetime) -> str:
