@@ -34,3 +34,11 @@ def test_no_settings_are_the_defaults() -> None:
 def test_a_wrong_setting_is_named(settings: dict[str, object], field: str) -> None:
     with pytest.raises(InvalidPolicy, match=field):
         read_policy(settings)
+
+
+@pytest.mark.parametrize("network", ["127.0.0.1/8", "fd00::1/8", "everywhere", "10.0.0.0/33", ""])
+def test_what_is_no_network_is_told_in_one_sentence(network: str) -> None:
+    with pytest.raises(InvalidPolicy) as refused:
+        read_policy({"allow_addresses": [network]})
+    words = "a network is needed, with no bit set behind its prefix: 10.20.0.0/16"
+    assert str(refused.value) == f"allow_addresses.0: Value error, {words}"

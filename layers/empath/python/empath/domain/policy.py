@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping
-from typing import Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from empath.domain.errors import InvalidPolicy
 from empath.domain.gate_policy import MAX_CONNECTIONS, CircuitPolicy, Rate
-from empath.domain.network import AddressOrder
+from empath.domain.network import AddressOrder, IPNetwork
 from empath.domain.report_policy import TenantPolicy
 from empath.domain.retry import RetryPolicy
 from empath.domain.route import HostField, MxRoute, RouteSettings, SmarthostRoute
@@ -25,12 +25,21 @@ OnAmbiguous = Literal["retry", "hold", "fail"]
 TlsMode = Literal["opportunistic", "required", "verified", "disabled"]
 
 
+def _network(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return ipaddress.ip_network(value)
+    except ValueError:
+        raise ValueError("a network is needed, with no bit set behind its prefix: 10.20.0.0/16") from None
+
+
 class DomainPolicy(BaseModel):
     """The settings of one destination domain, defaults filled in."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    allow_addresses: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
+    allow_addresses: tuple[Annotated[IPNetwork, BeforeValidator(_network)], ...] = ()
     """Networks that may be delivered to although they are not globally routable."""
 
     addresses: AddressOrder = AddressOrder.IPV4_FIRST

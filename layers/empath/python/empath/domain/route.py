@@ -32,6 +32,8 @@ def _host(value: str) -> str:
 
 
 def _url(value: str) -> str:
+    if not value.isprintable() or " " in value:
+        raise ValueError("a URL has neither spaces nor control characters")
     try:
         parts = urlsplit(value)
         parts.port  # noqa: B018 - reading it is what checks it
