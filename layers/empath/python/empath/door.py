@@ -44,10 +44,15 @@ async def work_on_jobs(event: Event, kind: type[J], work: Work[J], ports: Ports)
     name = _queue_of(event, ports)
 
     async def one(received: ReceivedJob) -> bool:
-        with traced(name):
-            return await work(decode(kind, received.body), received, name)
+        try:
+            with traced(name):
+                return await work(decode(kind, received.body), received, name)
+        finally:
+            ports.in_hand -= 1
 
-    failed = await work_through(received_jobs(event), one, queue=ports.queue, name=name, around=_about)
+    jobs = received_jobs(event)
+    ports.in_hand = len(jobs)
+    failed = await work_through(jobs, one, queue=ports.queue, name=name, around=_about)
     return {"batchItemFailures": [{"itemIdentifier": identifier} for identifier in failed]}
 
 

@@ -54,14 +54,20 @@ class GroupCommit(SqsJobQueue):
         self._before: dict[str, tuple[int, float]] = {}
         """How many jobs the last request had, and when it went out."""
         self._requests: set[asyncio.Task[None]] = set()
+        self.senders = 0
+        """Who waits for SQS now."""
 
     async def send(self, queue: QueueName, jobs: Sequence[OutgoingJob]) -> None:
         url = self._url(queue)
         waiting = [self._join(url, job) for job in jobs if is_possible(job)]
-        group = self._groups.get(url)
-        if group is not None and (group.is_full or (group.is_as_expected and not self._on_the_way())):
-            self._commit(url)
-        require_taken(len(jobs), [await refusal for refusal in waiting])
+        self.senders += 1
+        try:
+            group = self._groups.get(url)
+            if group is not None and (group.is_full or (group.is_as_expected and not self._on_the_way())):
+                self._commit(url)
+            require_taken(len(jobs), [await refusal for refusal in waiting])
+        finally:
+            self.senders -= 1
 
     def _join(self, url: str, job: OutgoingJob) -> asyncio.Future[str | None]:
         loop = asyncio.get_running_loop()

@@ -41,6 +41,10 @@ if TYPE_CHECKING:
         Users,
     )
 
+SENDING_TOGETHER = frozenset({"resolve"})
+"""Functions each of whose jobs makes another one, at about the same moment as the others of its batch: they
+share requests."""
+
 
 class Ports:
     """The adapters of one process, each made when it is first asked for.
@@ -63,6 +67,8 @@ class Ports:
         self.clock: Clock = clock or SystemClock()
         self.ids: IdSource = UlidSource()
         self.dead_hosts = DeadHosts(self.clock)
+        self.in_hand = 0
+        """Jobs of the batch under way that are not done; a door keeps count."""
         self._loop = loop
         self._session: AwsSession | None = None
         self._made: dict[str, Any] = {}
@@ -202,20 +208,8 @@ class Ports:
 
                 bucket, s3 = config.need("spool_bucket"), await self._aws().s3()
                 return S3Spool(s3, bucket, QuickPut(s3, bucket))
-            case "queue":
-                from empath.aws.queue import SqsJobQueue
-
-                urls, dead_urls = _queue_urls(config)
-                return SqsJobQueue(await self._aws().sqs(), urls, dead_urls)
-            case "group_commit":
-                from empath.aws.group_commit import GroupCommit
-
-                urls, dead_urls = _queue_urls(config)
-                await self.open("spool")
-                spool: S3Spool = self._made["spool"]
-                return GroupCommit(
-                    await self._aws().sqs(), urls, dead_urls, on_the_way=lambda: spool.completing
-                )
+            case "queue" | "group_commit":
+                return await self._make_queue(name)
             case "ledger":
                 from empath.aws.ledger import DynamoLedger
 
@@ -249,6 +243,26 @@ class Ports:
 
                 return route_table(self)
         raise ValueError(f"no port is called {name!r}")
+
+    async def _make_queue(self, name: str) -> Any:
+        urls, dead_urls = _queue_urls(self.config)
+        if name == "queue" and self.config.function not in SENDING_TOGETHER:
+            from empath.aws.queue import SqsJobQueue
+
+            return SqsJobQueue(await self._aws().sqs(), urls, dead_urls)
+        from empath.aws.group_commit import GroupCommit
+
+        if name == "group_commit":
+            await self.open("spool")
+        spool: S3Spool | None = self._made.get("spool")
+
+        def on_the_way() -> int:
+            if name == "queue":
+                return self.in_hand - commit.senders
+            return spool.completing if spool is not None else 0
+
+        commit = GroupCommit(await self._aws().sqs(), urls, dead_urls, on_the_way=on_the_way)
+        return commit
 
     async def _make_of_journal(self, name: str) -> Any:
         """None for what this deployment does without."""
