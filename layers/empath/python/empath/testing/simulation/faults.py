@@ -17,7 +17,10 @@ from empath.testing.simulation.plan import Plan
 BEFORE_AND_AFTER = ("trouble", "crash", "pause")
 """Kinds that come in two: before the call took effect, and after."""
 
-TROUBLED = ("spool", "queue", "ledger", "control", "resolver")
+TROUBLED = (
+    *("spool", "queue", "ledger", "control", "resolver"),
+    *("gates", "quotas", "suppressions", "audit", "events"),
+)
 """Ports that may say that they do not answer. A next hop's troubles are in its plan."""
 
 LATENCY = 30_000
@@ -86,9 +89,9 @@ class Faults:
         table = self._tables.get(call)
         if table is None:
             table = self._tables[call] = self._table(call)
-        for threshold, kind in table:
-            if roll < threshold:
-                return self._allowed(Fault(site, kind, amount))
+        if table and roll < table[-1][0]:
+            kind = next(kind for threshold, kind in table if roll < threshold)
+            return self._allowed(Fault(site, kind, amount))
         return None
 
     def _allowed(self, fault: Fault) -> Fault | None:
@@ -105,7 +108,7 @@ class Faults:
             if kind == "trouble" and port not in TROUBLED:
                 continue
             shares += [(f"{kind} before", self._rates[kind] / 2), (f"{kind} after", self._rates[kind] / 2)]
-        if call in ("queue.send", "ledger.create"):
+        if call in ("queue.send", "ledger.create", "events.publish"):
             shares.append(("partial", self._rates["partial"]))
         table, total = [], 0.0
         for kind, share in shares:

@@ -10,13 +10,23 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
 
-from empath.domain.errors import TransientRefusal
+from empath.domain.errors import Refusal, TransientRefusal
 from empath.domain.outcome import Deferred, Failed, RecipientOutcome, Sent
+from empath.domain.policy import DomainPolicy
 from empath.domain.reason import Reason
 from empath.domain.reply import Reply
 from empath.net.guard import guard
-from empath.ports import Endpoint, MailExchangers, Transaction, TransactionResult
+from empath.ports import (
+    Endpoint,
+    Handover,
+    MailExchangers,
+    NextHop,
+    Routes,
+    Transaction,
+    TransactionResult,
+)
 from empath.testing.memory_resolver import ZoneResolver
 from empath.testing.simulation.draws import Draws
 from empath.testing.simulation.history import History
@@ -29,9 +39,18 @@ from empath.testing.zones import Node, Zones
 ACCEPTED = Sent(Reply.of(250, "2.0.0", "Accepted"))
 GREYLISTED = Deferred(Reply.heard(451, "4.7.1 Come back later"))
 UNKNOWN = Failed(Reply.heard(550, "5.1.1 No such user here"))
+REFUSALS = {
+    "unknown": UNKNOWN,
+    "full": Failed(Reply.heard(552, "5.2.2 Mailbox is full")),
+    "spam": Failed(Reply.heard(550, "5.1.1 Blocked, looks like spam")),
+}
 LOST = Deferred(Reply.of(451, "4.4.2", "Connection lost"), Reason.CONNECTION_LOST)
 TIMED_OUT = Deferred(Reply.of(451, "4.4.2", "Timed out"), Reason.TIMEOUT)
+GONE = Failed(Reply.heard(554, "5.3.0 410 Gone"))
 DOWN = Reply.of(451, "4.4.1", "Connection refused")
+
+ANSWERS_LAST = ("lmtp", "webhook")
+LOOPBACK = (ip_network("127.0.0.0/8"),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +65,7 @@ class Taken:
     recipients: tuple[str, ...]
     content: bytes
     declared_size: int
+    domain: str
 
 
 class Hops:
@@ -84,6 +104,44 @@ class Hops:
 
         return await self.gate.call("dialer.connect", effect, about=endpoint.host)
 
+    def webhook(self, domain: str) -> SimulatedWebhook:
+        """The next hop of route `webhook`."""
+        return SimulatedWebhook(self, self._plans[domain])
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedRoutes:
+    """Those of memory, and `webhook`, whose real one has sockets of its own."""
+
+    others: Routes
+    hops: Hops
+
+    async def find(self, destination: str, policy: DomainPolicy) -> NextHop:
+        if policy.route.kind == "webhook":
+            return self.hops.webhook(destination)
+        return await self.others.find(destination, policy)
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedWebhook:
+    """Takes a message over a connection of its own, and says one thing about all of its recipients."""
+
+    hops: Hops
+    plan: HopPlan
+
+    @property
+    def site(self) -> str:
+        return f"https://{self.plan.domain}:443"
+
+    async def deliver(self, transaction: Transaction, *, time_left: Callable[[], float]) -> Handover:
+        endpoint = Endpoint(self.plan.domain, ip_address("127.0.0.1"), 443, allow_addresses=LOOPBACK)
+        try:
+            channel = await self.hops.connect(endpoint, deadline=time_left())
+            done = await channel.transact(transaction)
+        except Refusal as refusal:
+            return Handover.refused(transaction, refusal, self.site)
+        return Handover(done.outcomes, self.site, ambiguous=done.ambiguous)
+
 
 class SimulatedChannel:
     def __init__(self, hops: Hops, plan: HopPlan, scope: Scope, name: str, ends_at: int) -> None:
@@ -102,44 +160,59 @@ class SimulatedChannel:
         return False
 
     async def transact(self, transaction: Transaction, *, deadline: float | None = None) -> TransactionResult:
-        gate, draw = self._hops.gate, self._draw
+        gate, draw, route = self._hops.gate, self._draw, self._plan.route
         outcomes = {address: self._outcome(address) for address in transaction.recipients}
+        if route == "webhook":
+            answer = self._outcome("everybody")
+            outcomes = dict.fromkeys(outcomes, GONE if isinstance(answer, Failed) else answer)
         fate, speed, patience, _ = self._hops.draws.four(f"{self._name} fate")
 
         async def greeted() -> None:
             pass
 
         await gate.call("channel.transact", greeted, about=f"{len(outcomes)} recipients")
-        takers = tuple(address for address, outcome in outcomes.items() if isinstance(outcome, Sent))
+        takers = [address for address, outcome in outcomes.items() if isinstance(outcome, Sent)]
+        # Who is answered for only when all of the content is out.
+        unheard = takers if route not in ANSWERS_LAST else list(outcomes)
         if fate < self._plan.lost_before / 2:
             return self._told(TransactionResult(dict.fromkeys(outcomes, LOST)))
-        if not takers:
+        if not unheard:
             return self._told(TransactionResult(outcomes))
         content = b"".join([chunk async for chunk in transaction.content()])
         if fate < self._plan.lost_before:
             return self._told(TransactionResult(dict.fromkeys(outcomes, LOST)))
 
+        if transaction.before_commit is not None:
+            await transaction.before_commit()
         # The final dot is out.
         ambiguous = draw("ambiguous") < self._plan.ambiguous
+        if route == "lmtp":
+            # The replies come one by one, and the connection may be lost between any two.
+            unheard = unheard[int(draw("heard") * len(unheard)) :]
         thinking = int((300 * patience if speed < self._plan.slow else 0.4 * patience) * SECOND)
         left = self._ends_at - self._hops.loop.now
-        if not ambiguous or draw("took it") < 0.5:
+        is_late = thinking >= left
+        took_all = not ambiguous or draw("took it") < 0.5
+        taking = tuple(address for address in takers if took_all or address not in unheard)
+        if taking:
             taken = Taken(
                 self._scope.label.partition("/")[0],
                 self._scope.owner,
                 transaction.reverse_path,
-                takers,
+                taking,
                 content,
                 transaction.size,
+                self._plan.domain,
             )
             self._hops.loop.after(thinking, lambda: self._take(taken))
         process = self._scope.process
-        if thinking >= left:
+        if is_late:
             await process.pause(max(left, 0))
-            return self._told(TransactionResult(_for(takers, TIMED_OUT, outcomes), ambiguous=True))
+            everybody = takers if route not in ANSWERS_LAST else list(outcomes)
+            return self._told(TransactionResult(_for(everybody, TIMED_OUT, outcomes), ambiguous=True))
         await process.pause(thinking + 1)
         if ambiguous:
-            return self._told(TransactionResult(_for(takers, LOST, outcomes), ambiguous=True))
+            return self._told(TransactionResult(_for(unheard, LOST, outcomes), ambiguous=True))
         passed_on = frozenset(transaction.notify) if self._plan.dsn else frozenset()
         return self._told(TransactionResult(outcomes, passed_on=passed_on))
 
@@ -159,7 +232,7 @@ class SimulatedChannel:
         roll = self._draw(f"outcome {address}")
         # Who is unknown is unknown at every attempt.
         if self._hops.draws.chance(f"{self._scope.label} {address} unknown", self._plan.refused):
-            return UNKNOWN
+            return REFUSALS[self._plan.refusal]
         return GREYLISTED if roll < self._plan.deferred else ACCEPTED
 
     def _take(self, taken: Taken) -> None:
@@ -201,7 +274,7 @@ def zones_of(plans: Sequence[HopPlan]) -> Zones:
                 zones[plan.domain] = Node(a=["10.0.0.1"])
             case "mx":
                 hosts = [(10, f"mx.{plan.domain}"), (10, f"mx2.{plan.domain}")]
-                zones[plan.domain] = Node(mx=hosts)
+                zones[plan.domain] = Node(mx=hosts, a=["127.0.0.1"])
                 zones |= {host: Node(a=["127.0.0.1"]) for _, host in hosts}
             case _:
                 zones[plan.domain] = Node(a=["127.0.0.1"])

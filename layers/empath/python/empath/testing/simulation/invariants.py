@@ -8,7 +8,7 @@ something is the one that is named. docs/SIMULATION.md says each invariant in wo
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -17,11 +17,14 @@ from empath.domain.records import Attempt, DeliveryRecord, MessageRecord
 from empath.testing.clock import START
 from empath.testing.memory_ledger import MemoryLedger
 from empath.testing.memory_spool import MemorySpool
+from empath.testing.simulation.doubts import Doubts
 from empath.testing.simulation.hops import Taken
 from empath.testing.simulation.loop import HOUR, SECOND, SimulationLoop
 from empath.testing.simulation.process import SCOPE, Process
 from empath.testing.simulation.queues import JobKey, SimulatedQueue
 from empath.testing.simulation.reporting import Asked, Reporting
+from empath.testing.simulation.story import Story
+from empath.testing.simulation.suppressing import Suppressing
 from empath.testing.simulation.transitions import delivery_change, message_change
 
 PATIENCE = 3 * HOUR
@@ -56,14 +59,19 @@ class Invariants:
     faults_until: int
     label: Callable[[str], str]
     reporting: Reporting
+    doubts: Doubts
+    sinks: Collection[str]
+    """Domains whose mail nobody takes: it is dropped."""
     violations: list[Violation] = field(default_factory=list)
     accepted: dict[str, Accepted] = field(default_factory=dict)
     """By message id; reports too, once their job is sent."""
     unsettled: set[str] = field(default_factory=set)
-    """Deliveries in the ledger that are not settled."""
+    """Deliveries in the ledger that are not settled, and wait for nobody's decision."""
 
     def __post_init__(self) -> None:
         self.queue: SimulatedQueue
+        self.story: Story
+        self.suppressing: Suppressing
         self._messages: dict[str, MessageRecord] = {}
         self._deliveries: defaultdict[str, dict[str, DeliveryRecord]] = defaultdict(dict)
         self._attempts: dict[str, Attempt] = {}
@@ -128,10 +136,13 @@ class Invariants:
     def changed(self, old: object, new: object) -> None:
         """One record of the ledger's change log."""
         found: list[tuple[str, str]] = []
+        self.story.changed(old, new)
         if isinstance(new, DeliveryRecord):
             now = START + timedelta(microseconds=self.loop.now)
             before = old if isinstance(old, DeliveryRecord) else None
             found += delivery_change(before, new, now)
+            found += self.doubts.changed(before, new)
+            found += self.suppressing.changed(before, new)
             self._note_delivery(before, new)
         elif isinstance(new, MessageRecord):
             found += message_change(old if isinstance(old, MessageRecord) else None, new)
@@ -160,7 +171,7 @@ class Invariants:
         for entry in new.attempts:
             self._attempts[entry.owner] = entry
         self._superseded.update(entry.owner for entry in new.attempts[:-1] if entry.duration is None)
-        if new.is_settled:
+        if new.is_settled or waits_for_operator(new):
             self.unsettled.discard(key)
         else:
             self.unsettled.add(key)
@@ -216,6 +227,8 @@ class Invariants:
         if self.loop.now > max(expires, self.faults_until) + PATIENCE:
             self.broken("liveness", f"{name} came to its end long after its expiry")
         for address, known in record.recipients.items():
+            if record.domain in self.sinks:
+                continue
             if known.state is State.SENT and not self._taken[self._label(record), address]:
                 self.broken("conservation", f"{name}: {address} is SENT and nobody took it")
 
@@ -266,6 +279,10 @@ class Invariants:
         for address in taken.recipients:
             owners = self._taken[taken.message, address]
             owners.append(taken.owner)
+            for invariant, text in self.doubts.taken(taken.domain, taken.owner, address, len(owners)):
+                self.broken(invariant, f"{taken.message}: {text}")
+            if self.suppressing.is_refused(self._ids[taken.message], address):
+                self.broken("suppression", f"{taken.message}: {address} failed by the list and got it")
             if len(owners) > 1:
                 self._sent_twice(taken.message, address, owners)
 
@@ -306,13 +323,28 @@ class Invariants:
             message = self._messages.get(message_id)
             if message is None:
                 self.broken("conservation", f"{accepted.label} heard 250 and the ledger never knew it")
-            elif not message.is_settled or message.forget_at is None:
+            elif not self._is_held(message_id) and (not message.is_settled or message.forget_at is None):
                 self.broken("conservation", f"{accepted.label} was never settled")
-        for message_id in self._messages:
-            if f"messages/{message_id}" in self.spool.objects and not self._is_orphan(
-                f"messages/{message_id}"
-            ):
-                self.broken("raw objects", f"{self.label(message_id)} is settled and has a raw object")
+        self._raw_objects_at_the_end()
         for (label, address), owners in self._taken.items():
             if len(owners) > 1:
                 self._sent_twice(label, address, owners)
+        for invariant, text in (*self.story.at_the_end(), *self.suppressing.at_the_end()):
+            self.broken(invariant, self.label(text))
+
+    def _raw_objects_at_the_end(self) -> None:
+        for message_id in self._messages:
+            key = f"messages/{message_id}"
+            if self._is_held(message_id):
+                if key not in self.spool.objects:
+                    self.broken("raw objects", f"{self.label(message_id)} is held and has no raw object")
+            elif key in self.spool.objects and not self._is_orphan(key):
+                self.broken("raw objects", f"{self.label(message_id)} is settled and has a raw object")
+
+    def _is_held(self, message_id: str) -> bool:
+        return any(map(waits_for_operator, self._deliveries[message_id].values()))
+
+
+def waits_for_operator(record: DeliveryRecord) -> bool:
+    """Whether nothing more happens to a delivery until somebody decides."""
+    return record.status is State.HELD and not record.owes_reports

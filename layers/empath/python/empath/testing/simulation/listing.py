@@ -6,6 +6,7 @@ deferred deliveries are kept: nobody but an operator reads the other lists.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 
@@ -31,6 +32,7 @@ class LaggingListing:
         self._loop = loop
         self._changed = changed
         self._rows: dict[str, Listed] = {}
+        self._of_shard: Counter[int] = Counter()
         self._arrival: dict[str, int] = {}
 
     def follow(self, new: DeliveryRecord, lag: int) -> None:
@@ -43,11 +45,17 @@ class LaggingListing:
         self._loop.at(at, lambda: self._arrive(key, row))
 
     def _arrive(self, key: str, row: Listed | None) -> None:
+        known = self._rows.pop(key, None)
+        if row is None and known is None:
+            return
+        shard = listing_shard(key.partition("/")[0])
+        self._of_shard[shard] += (row is not None) - (known is not None)
         if row is not None:
             self._rows[key] = row
-        elif self._rows.pop(key, None) is None:
-            return
         self._changed()
+
+    def is_empty(self, shard: int) -> bool:
+        return not self._of_shard[shard]
 
     def page(
         self,

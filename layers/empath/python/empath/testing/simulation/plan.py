@@ -11,10 +11,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from empath.domain.lifecycle import DEFAULT_TYPES, LIFECYCLE_TYPES, LifecycleType
+from empath.domain.policy import OnAmbiguous
+from empath.domain.route import RouteKind
 from empath.testing.simulation.draws import Draws
 from empath.testing.simulation.loop import DAY, HOUR, MINUTE, SECOND
 
-FORMAT = 4
+FORMAT = 5
 """Raised whenever the same seed begins to mean another history."""
 
 MAX_SEED = 2**63 - 1
@@ -33,6 +36,7 @@ class MessagePlan:
     """NOTIFY of each recipient."""
     automatic: str | None = None
     """What the message says in Auto-Submitted."""
+    tenant: str | None = None
     ret: Literal["FULL", "HDRS"] | None = None
 
     @property
@@ -47,6 +51,8 @@ class HopPlan:
     domain: str
     connect_refused: float = 0
     refused: float = 0
+    refusal: str = "unknown"
+    """What it says then: `unknown`, `full` or `spam`."""
     deferred: float = 0
     lost_before: float = 0
     """The connection is lost before the final dot: nothing was taken."""
@@ -59,6 +65,22 @@ class HopPlan:
     dns: str = "ok"
     """`ok`, `mx`, `nullmx`, `nosuch` or `private`."""
     dns_trouble: float = 0
+    route: RouteKind = "mx"
+    on_ambiguous: OnAmbiguous = "retry"
+
+    @property
+    def policy(self) -> Mapping[str, Any]:
+        """What policy says of this domain alone."""
+        settings: dict[str, Any] = {"on_ambiguous": self.on_ambiguous}
+        match self.route:
+            case "smarthost" | "lmtp":
+                settings["route"] = {"kind": self.route, "hosts": [{"host": self.domain}]}
+            case "webhook":
+                url = f"https://{self.domain}/mail"
+                settings["route"] = {"kind": self.route, "url": url, "secret": "key"}
+            case _:
+                settings["route"] = {"kind": self.route}
+        return settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +96,14 @@ class Setup:
     policy: Mapping[str, Any]
     reports: Mapping[str, Any]
     """The reports part of everybody's tenant policy."""
+    suppression: Mapping[str, Any] | None
+    """The suppression part of it; None: the deployment has no list."""
+    listed: tuple[str, ...]
+    """Addresses that an operator put on the list before."""
+    event_types: tuple[LifecycleType, ...]
+    stream_batch: int
+    stream_window: int
+    """How long the journal's batches are gathered."""
     faults_until: int
     rates: Mapping[str, float]
     """By kind of fault: the chance of it at a call that can have it."""
@@ -114,8 +144,21 @@ RATES: Mapping[str, tuple[float, ...]] = {
     "missed": (0.1, 0.5),
 }
 
+OUTAGES = ("ledger", "ledger", "queue", "spool", "control", "resolver", "audit", "events", "suppressions")
+"""Ports that an outage can be of."""
+
 KINDS = ("good",) * 5 + ("mixed",) * 4 + ("greylist", "down", "refusing", "refusing", "dead", "dns")
 """Of next hops. A destination that never accepts costs the simulator fifteen times a good one."""
+
+ROUTES: tuple[RouteKind, ...] = ("mx", "mx", "mx", "mx", "mx", "smarthost", "lmtp", "lmtp", "webhook", "sink")
+REFUSALS = ("unknown", "unknown", "full", "spam")
+ON_AMBIGUOUS: tuple[OnAmbiguous, ...] = ("retry", "retry", "retry", "retry", "hold", "fail")
+
+OPTED_OUT = "shop"
+"""A tenant that does without the suppression list."""
+TENANTS = (*[None] * 4, OPTED_OUT)
+SUPPRESSIONS: tuple[Mapping[str, Any] | None, ...] = (None, {}, {}, {"days": 1})
+TOLD: tuple[tuple[LifecycleType, ...], ...] = (DEFAULT_TYPES, LIFECYCLE_TYPES, ("sent", "failed"))
 
 DOMAINS = ("a.test", "b.test", "c.test", "d.test", "e.test", "f.test")
 POLICIES: tuple[Mapping[str, Any], ...] = (
@@ -147,6 +190,7 @@ REPORTS: tuple[Mapping[str, Any], ...] = (
     {"full_message_up_to": 0},
     {"enabled": False},
 )
+USERS = ("user", "user", "name", "User", "other")
 NOTIFY: tuple[tuple[str, ...] | None, ...] = (
     *[None] * 4,
     ("NEVER",),
@@ -185,6 +229,11 @@ def _setup(draws: Draws, messages: Sequence[MessagePlan]) -> Setup:
         batch=draws.choice("batch", (1, 3, 10, 10)),
         policy={"allow_addresses": ["127.0.0.0/8"], "retry": retry, **draws.choice("gates", GATES)},
         reports=draws.choice("reports", REPORTS),
+        suppression=draws.choice("suppression", SUPPRESSIONS),
+        listed=tuple(_listed(draws, messages)),
+        event_types=draws.choice("event types", TOLD),
+        stream_batch=draws.choice("stream batch", (5, 100, 100)),
+        stream_window=draws.choice("stream window", (SECOND, 10 * SECOND, 20 * SECOND)),
         faults_until=faults_until,
         rates={
             kind: draws.choice(f"rate {kind}", rates[: len(rates) - mildness] or rates)
@@ -198,9 +247,14 @@ def _setup(draws: Draws, messages: Sequence[MessagePlan]) -> Setup:
     )
 
 
+def _listed(draws: Draws, messages: Sequence[MessagePlan]) -> Iterator[str]:
+    if draws.chance("an operator's list", 0.3):
+        yield draws.choice("listed", draws.choice("listed of", messages).recipients).lower()
+
+
 def _outages(draws: Draws, messages: Sequence[MessagePlan], until: int) -> Iterator[tuple[str, int, int]]:
     for number in range(draws.choice("outages", (0, 0, 1, 3))):
-        port = draws.choice(f"outage {number}", ("ledger", "ledger", "queue", "spool", "control", "resolver"))
+        port = draws.choice(f"outage {number}", OUTAGES)
         # When there is mail at work, or else nobody would notice.
         start = draws.choice(f"outage {number} at", messages).at
         start += int(draws.unit(f"outage {number} start") ** 2 * MINUTE)
@@ -222,7 +276,12 @@ def _hop(draws: Draws, domain: str) -> HopPlan:
         "dns_trouble": 0.3 if draw("dns trouble") < 0.2 else 0.0,
     }
     common["dns"] = "mx" if draw("mx") < 0.5 else "ok"
-    common["dsn"] = draw("dsn") < 0.4
+    common["route"] = route = "mx" if kind == "dns" else draws.choice(f"hop {domain} route", ROUTES)
+    common["dsn"] = draw("dsn") < 0.4 and route not in ("webhook", "sink")
+    common["on_ambiguous"] = draws.choice(f"hop {domain} on ambiguous", ON_AMBIGUOUS)
+    if common["on_ambiguous"] != "retry":
+        common["ambiguous"] = max(common["ambiguous"], 0.1)
+    common["refusal"] = draws.choice(f"hop {domain} refusal", REFUSALS)
     match kind:
         case "mixed":
             refusing: dict[str, Any] = {"refused": 0.3 * draw("refused"), "deferred": 0.6 * draw("deferred")}
@@ -252,7 +311,11 @@ def _message(draws: Draws, number: int, window: int) -> MessagePlan:
     recipients = draws.choice(f"{name} recipients", (1, 1, 1, 2, 2, 3, 5))
     if draws.chance(f"{name} is large", 0.002):
         recipients = 130
-    users = [f"user{part}@{draws.choice(f'{name} domain {part % 7}', DOMAINS)}" for part in range(recipients)]
+    users = [
+        f"{draws.choice(f'{name} user {part % 7}', USERS)}{part}"
+        f"@{draws.choice(f'{name} domain {part % 7}', DOMAINS)}"
+        for part in range(recipients)
+    ]
     null = draws.chance(f"{name} null", 0.15)
     return MessagePlan(
         number=number,
@@ -263,5 +326,6 @@ def _message(draws: Draws, number: int, window: int) -> MessagePlan:
         prepend=f"Received: from client by relay; {number}\r\n" if number % 2 else "",
         notify=tuple(draws.choice(f"{name} notify {part % 7}", NOTIFY) for part in range(recipients)),
         automatic=draws.choice(f"{name} automatic", AUTOMATIC),
+        tenant=draws.choice(f"{name} tenant", TENANTS),
         ret=draws.choice(f"{name} ret", (None, "FULL", "HDRS")),
     )

@@ -33,12 +33,15 @@ class Process:
     """Microseconds that its clock is ahead."""
     alive: bool = True
     frozen_until: int = 0
+    began: int = 0
     was_paused: bool = False
     """It may outlive its time: whoever stops a worker at its timeout stood still as well."""
     ends_at: int = 0
     tasks: list[asyncio.Task[Any]] = field(default_factory=list)
     at_death: list[Callable[[], None]] = field(default_factory=list)
     """Called a moment after it died, by whoever started it."""
+    at_overtime: list[Callable[[], None]] = field(default_factory=list)
+    """Called when its time is over and it stands still; it may go on later."""
     is_done: bool = False
     """Its work came to a good end."""
     slot_is_free: bool = False

@@ -7,7 +7,7 @@ sent.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -35,8 +35,8 @@ class Asked:
 
     def wants(self, kind: str, address: str) -> bool:
         notify = self.notify.get(address)
-        word = {"failed": "FAILURE", "delayed": "DELAY", "relayed": "SUCCESS"}[kind]
-        return kind != "relayed" if notify is None else word in notify
+        words = {"failed": "FAILURE", "delayed": "DELAY", "relayed": "SUCCESS", "delivered": "SUCCESS"}
+        return words[kind] != "SUCCESS" if notify is None else words[kind] in notify
 
     def hears(self, kind: str, address: str) -> bool:
         """Whether a report that is wanted goes out, whoever made the message."""
@@ -46,9 +46,16 @@ class Asked:
 
 class Reporting:
     def __init__(
-        self, *, has_dsn: Mapping[str, bool], delay_after: float | None, policy: Mapping[str, Any]
+        self,
+        *,
+        has_dsn: Mapping[str, bool],
+        last: Collection[str],
+        delay_after: float | None,
+        policy: Mapping[str, Any],
     ) -> None:
+        """`last` are the domains where mail's way ends."""
         self._has_dsn = has_dsn
+        self._last = last
         self._delay_after = None if delay_after is None else timedelta(seconds=delay_after)
         self._policy = policy
         self._about: dict[str, frozenset[str]] = {}
@@ -58,7 +65,7 @@ class Reporting:
         """What is wrong with the reports that a delivery owes after a change."""
         is_outcome = old is not None and old.attempt != new.attempt
         for address, known in new.recipients.items():
-            for kind in ("failed", "relayed"):
+            for kind in ("failed", "relayed", "delivered"):
                 event = f"{kind}-{known.attempt}"
                 is_owed = self._happened(kind, known, new) and asked.wants(kind, address)
                 if is_owed and event not in new.reports:
@@ -128,8 +135,10 @@ class Reporting:
         match kind:
             case "failed":
                 return known.state in (State.FAILED, State.EXPIRED)
-            case "relayed":
-                return known.state is State.SENT and not self._has_dsn[record.domain]
+            case "relayed" | "delivered":
+                ends_here = record.domain in self._last
+                told = self._has_dsn[record.domain]
+                return known.state is State.SENT and not told and ends_here is (kind == "delivered")
             case _:
                 return known.state is State.DEFERRED
 

@@ -24,7 +24,7 @@ Found = tuple[str, str]
 
 def _within_an_attempt() -> dict[State, frozenset[State]]:
     """What one write can make of a recipient: the events of an attempt, from waking to expiry."""
-    events = (Event.WAKE, Event.ACCEPT, Event.DEFER, Event.REFUSE, Event.EXPIRE)
+    events = (Event.WAKE, Event.ACCEPT, Event.DEFER, Event.REFUSE, Event.EXPIRE, Event.HOLD)
     reachable = {}
     for state in State:
         found, frontier = {state}, {state}
@@ -77,7 +77,7 @@ def delivery_change(old: DeliveryRecord | None, new: DeliveryRecord, now: dateti
 def _creation(new: DeliveryRecord) -> Iterator[Found]:
     if any(recipient.state not in REACHABLE[State.QUEUED] for recipient in new.recipients.values()):
         yield "transitions", "a recipient began in an impossible state"
-    if new.attempts and not new.is_final:
+    if new.attempts and not any(recipient.state in FINAL for recipient in new.recipients.values()):
         yield "transitions", "a new delivery has attempts but no outcome"
 
 

@@ -1,8 +1,7 @@
-"""Who does the work of a run: functions started by queues, by the ledger's stream, and by the minute.
+"""Who does the work of a run: functions started by queues and by the minute; `streams.py` has the journal.
 
 What Lambda and its event source mappings do is done here: batches, partial failures, cold starts, the timeout
-that ends an invocation, a batch of the stream that comes again until it is done with. What a function does
-is the stages' business alone.
+that ends an invocation. What a function does is the stages' business alone.
 """
 
 from __future__ import annotations
@@ -14,17 +13,14 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from empath.domain.errors import EmpathError, LeaseLost, Trouble, UnreadableJob
-from empath.domain.records import DeliveryRecord
 from empath.pipeline.batch import work_through
 from empath.pipeline.dead_letters import DeadLetters
 from empath.pipeline.deliver import Delivery, Invocation
 from empath.pipeline.dsn import Reporting
 from empath.pipeline.gates import Gatekeeper
-from empath.pipeline.journal import Journal
 from empath.pipeline.resolve import Resolution
 from empath.pipeline.retry import RetryClock
 from empath.ports import QueueName, ReceivedJob
-from empath.ports.ledger import listing_shard
 from empath.testing.metrics import CountedMetrics
 from empath.testing.relay import work_on
 from empath.testing.simulation.loop import DAY, MINUTE, SECOND
@@ -43,10 +39,6 @@ FUNCTIONS = {
     QueueName.DSN: "dsn",
 }
 COLD_START = 3 * SECOND
-STREAM_SHARDS = 2
-STREAM_BATCH = 10
-
-Change = tuple[DeliveryRecord | None, DeliveryRecord | None]
 
 
 class Workers:
@@ -59,12 +51,9 @@ class Workers:
         self.reporting = Reporting.over(ports)
         self.retry_clock = RetryClock.over(ports)
         self.dead_letters = DeadLetters.over(ports)
-        self.journal = Journal.over(ports)
         self._running: Counter[QueueName] = Counter()
         self._waiting: set[QueueName] = set()
         self._counts: defaultdict[str, int] = defaultdict(int)
-        self._streams: list[list[Change]] = [[] for _ in range(STREAM_SHARDS)]
-        self._reading: set[int] = set()
         self._tick_at: int | None = None
 
     def _gatekeeper(self) -> Gatekeeper:
@@ -79,7 +68,7 @@ class Workers:
         name = f"{kind}-{number}"
         # Fast, slow or right, from worker to worker: two of them are as far apart as is promised.
         offset = self.draws.choice(f"offset {kind} {number % 7}", (-MAX_OFFSET, 0, MAX_OFFSET))
-        process = Process(name, self.loop, offset)
+        process = Process(name, self.loop, offset, began=self.loop.now)
         if timeout is not None:
             process.ends_at = self.loop.now + timeout * SECOND
             self.loop.at(process.ends_at, lambda: self._time_is_over(process))
@@ -101,13 +90,22 @@ class Workers:
             self.loop.after(SECOND, callback)
 
     def _time_is_over(self, process: Process) -> None:
-        if process.alive and not process.was_paused and not process.tasks[0].done():
-            self.world.history.note(self.loop.now, process.name, "IS STOPPED at its timeout")
-            self.crash(process)
+        if not process.alive or process.tasks[0].done():
+            return
+        if process.was_paused:
+            for callback in process.at_overtime:
+                callback()
+            return
+        self.world.history.note(self.loop.now, process.name, "IS STOPPED at its timeout")
+        self.crash(process)
 
     def _next(self, name: str) -> int:
         self._counts[name] = count = self._counts[name] + 1
         return count
+
+    def draw(self, name: str) -> float:
+        """A number in [0, 1), another one each time."""
+        return self.draws.unit(f"{name} {self._next(name)}")
 
     # Queues.
 
@@ -196,63 +194,6 @@ class Workers:
         back = f", {len(failed)} come back" if failed else ""
         self.world.history.note(self.loop.now, process.name, f"ends, {len(jobs) - len(failed)} done{back}")
 
-    # The stream.
-
-    def streamed(self, old: DeliveryRecord | None, new: DeliveryRecord) -> None:
-        """A change of a delivery; the changes of a message stay in order."""
-        shard = listing_shard(new.message_id) % STREAM_SHARDS
-        self._streams[shard].append((old, new))
-        if shard not in self._reading:
-            self._reading.add(shard)
-            moment = self.draws.below(f"stream {shard} {self._next(f'stream {shard}')}", SECOND)
-            self.loop.after(moment, lambda: self._read(shard, STREAM_BATCH))
-
-    @property
-    def streams_are_read(self) -> bool:
-        return not any(self._streams)
-
-    def _read(self, shard: int, limit: int) -> None:
-        """Give the journal the next batch of a shard; the shard waits until it is done with."""
-        stream = self._streams[shard]
-        # The journal does nothing with a change that settles nothing: such a batch is skipped.
-        while stream and not any(_settles(change) for change in stream[:limit]):
-            del stream[:limit]
-        if not stream:
-            self._reading.discard(shard)
-            return
-        size = min(limit, len(stream))
-        process = self.start(
-            "journal", self.setup.timeout, self._note(shard, stream[:size]), f"stream {shard}"
-        )
-
-        def look() -> None:
-            if process.is_done:
-                again = self.world.faults.once("replay", f"stream {shard}", self.loop.now)
-                if again is None:
-                    del stream[:size]
-                    self._read(shard, STREAM_BATCH)
-                else:
-                    # Given once more from the middle, as after a failure that came too late to matter.
-                    del stream[: int(size * again.amount)]
-                    self._read(shard, STREAM_BATCH)
-            else:
-                self.loop.after(SECOND, lambda: self._read(shard, max(1, size // 2)))
-
-        once = _Once(look)
-        process.tasks[0].add_done_callback(lambda _: once())
-        process.at_death.append(once)
-
-    async def _note(self, shard: int, changes: Sequence[Change]) -> None:
-        process = SCOPE.get().process
-        try:
-            await self.journal.note_all(changes)
-        except Trouble:
-            return
-        except EmpathError as error:
-            self.world.invariants.broken("errors", f"stream {shard}: {error!r}")
-            return
-        process.is_done = True
-
     # The clock function.
 
     def expect_tick(self) -> None:
@@ -289,21 +230,3 @@ class Workers:
             return
         except EmpathError as error:
             self.world.invariants.broken("errors", f"the clock: {error!r}")
-
-
-class _Once:
-    """A callback that does its work at its first call."""
-
-    def __init__(self, work: Any) -> None:
-        self._work = work
-        self._done = False
-
-    def __call__(self) -> None:
-        if not self._done:
-            self._done = True
-            self._work()
-
-
-def _settles(change: Change) -> bool:
-    old, new = change
-    return new is not None and new.is_settled and not (old is not None and old.is_settled)

@@ -14,35 +14,40 @@ from empath.domain.address import parse_mailbox
 from empath.domain.envelope import Envelope, Priority, Recipient, Source
 from empath.domain.errors import Trouble
 from empath.domain.records import DeliveryRecord
+from empath.domain.route import FINAL
+from empath.domain.suppression import Suppression
 from empath.pipeline.accept import Acceptance, Additions
 from empath.pipeline.jobs import AcceptedJob, decode
+from empath.testing.clock import START
+from empath.testing.memory_audit import MemoryAudit
 from empath.testing.memory_control import MemoryControl
 from empath.testing.memory_gates import MemoryGates
 from empath.testing.memory_ledger import MemoryLedger
 from empath.testing.memory_quotas import MemoryQuotas
 from empath.testing.memory_routes import memory_routes
 from empath.testing.memory_spool import MemorySpool
+from empath.testing.memory_suppressions import MemorySuppressions
 from empath.testing.metrics import CountedMetrics
+from empath.testing.simulation.doubts import Doubts
 from empath.testing.simulation.draws import Draws, Shuffler
 from empath.testing.simulation.faults import Fault, Faults
 from empath.testing.simulation.gated_control import GatedControl, GatedQuotas
+from empath.testing.simulation.gated_ledger import GatedLedger
+from empath.testing.simulation.gated_story import GatedAudit, GatedEvents, GatedSuppressions
 from empath.testing.simulation.gates import GatedGates
 from empath.testing.simulation.history import History
-from empath.testing.simulation.hops import Hops, TroubledResolver
+from empath.testing.simulation.hops import Hops, SimulatedRoutes, TroubledResolver
 from empath.testing.simulation.invariants import Accepted, Invariants, Violation
 from empath.testing.simulation.listing import LaggingListing
 from empath.testing.simulation.loop import DAY, MINUTE, SECOND, SimulationLoop
-from empath.testing.simulation.plan import MessagePlan, Plan
-from empath.testing.simulation.ports import (
-    Gate,
-    GatedLedger,
-    GatedQueue,
-    GatedResolver,
-    GatedSpool,
-)
+from empath.testing.simulation.plan import OPTED_OUT, MessagePlan, Plan, Setup
+from empath.testing.simulation.ports import Gate, GatedQueue, GatedResolver, GatedSpool
 from empath.testing.simulation.process import SCOPE, WorkerClock, WorkerIds, runs_at
 from empath.testing.simulation.queues import GARBAGE, SimulatedQueue
 from empath.testing.simulation.reporting import Asked, Reporting
+from empath.testing.simulation.story import Story
+from empath.testing.simulation.streams import Streams
+from empath.testing.simulation.suppressing import Suppressing
 from empath.testing.simulation.workers import FUNCTIONS, Workers
 
 HOSTNAME = "relay.test"
@@ -86,11 +91,19 @@ class World:
         }
         rules = Reporting(
             has_dsn={hop.domain: hop.dsn for hop in plan.hops},
+            last={hop.domain for hop in plan.hops if hop.route in FINAL},
             delay_after=setup.policy["retry"].get("delay_report_after", 4 * 3600.0),
             policy=setup.reports,
         )
-        self.invariants = Invariants(
-            self.loop, self.ledger, self.spool, setup.faults_until, self.history.readable, rules
+        self.invariants = invariants = Invariants(
+            self.loop,
+            self.ledger,
+            self.spool,
+            setup.faults_until,
+            self.history.readable,
+            rules,
+            Doubts({hop.domain: hop.on_ambiguous for hop in plan.hops}),
+            sinks={hop.domain for hop in plan.hops if hop.route == "sink"},
         )
         self.queue = self.invariants.queue = SimulatedQueue(
             self.loop,
@@ -103,8 +116,15 @@ class World:
         )
         self.listing = LaggingListing(self.loop, lambda: self.workers.expect_tick())
         gate = Gate(self.loop, self.faults, self.history, lambda process: self.workers.crash(process))
-        control = MemoryControl({"*": setup.policy})
-        control.tenants["*"] = {"reports": setup.reports}
+        control = MemoryControl({"*": setup.policy, **{hop.domain: hop.policy for hop in plan.hops}})
+        control.tenants["*"] = {"reports": setup.reports, "suppression": setup.suppression or {}}
+        control.tenants[OPTED_OUT] = {"suppression": {"enabled": False}}
+        audit, suppressions = MemoryAudit(), suppressions_of(setup)
+        invariants.story = Story(audit, setup.event_types, invariants.broken)
+        invariants.suppressing = Suppressing(
+            setup.suppression, suppressions, lambda: self.loop.now, invariants.broken
+        )
+        hops = Hops(gate, plan.hops, self.draws, self.history, invariants.taken)
         resolver = GatedResolver(gate, TroubledResolver(plan.hops, self.draws))
         clock, ids = WorkerClock(), WorkerIds(self.draws)
         self.ports = SimpleNamespace(
@@ -115,13 +135,15 @@ class World:
             gates=GatedGates(gate, MemoryGates()),
             quotas=GatedQuotas(gate, MemoryQuotas()),
             resolver=resolver,
-            routes=memory_routes(
-                resolver=resolver,
-                dialer=Hops(gate, plan.hops, self.draws, self.history, self.invariants.taken),
-                clock=clock,
-                ids=ids,
-                hostname=HOSTNAME,
+            routes=SimulatedRoutes(
+                memory_routes(resolver=resolver, dialer=hops, clock=clock, ids=ids, hostname=HOSTNAME), hops
             ),
+            audit=GatedAudit(gate, audit, invariants.story),
+            events=GatedEvents(gate, invariants.story),
+            event_types=setup.event_types,
+            suppressions=None
+            if setup.suppression is None
+            else GatedSuppressions(gate, suppressions, invariants.suppressing),
             clock=clock,
             ids=ids,
             metrics=self.metrics,
@@ -129,6 +151,7 @@ class World:
         )
         self.acceptance = Acceptance.over(self.ports)
         self.workers = Workers(self, self.ports)
+        self.streams = Streams(self, self.workers, self.ports)
         self._waiting_clients = 0
 
     def label(self, text: str) -> str:
@@ -183,7 +206,7 @@ class World:
             not self._waiting_clients
             and not self.invariants.unsettled
             and self.queue.is_empty
-            and self.workers.streams_are_read
+            and self.streams.are_read
         )
 
     # Clients.
@@ -269,7 +292,16 @@ class World:
             if isinstance(new, DeliveryRecord):
                 lag = self.faults.once("lag", f"index {self.label(str(new.key))}", self.loop.now)
                 self.listing.follow(new, SECOND // 10 if lag is None else int(lag.amount * 10 * MINUTE))
-                self.workers.streamed(old if isinstance(old, DeliveryRecord) else None, new)
+            if new is not None:
+                self.streams.changed(old, new)
+
+
+def suppressions_of(setup: Setup) -> MemorySuppressions:
+    """The list as it is when a run begins."""
+    found = MemorySuppressions()
+    for address in setup.listed:
+        found.entries[address] = Suppression(address=address, since=START, origin="operator")
+    return found
 
 
 def message_id_of(number: int, label: str) -> str:

@@ -1,0 +1,142 @@
+"""What must be told of mail: an audit trail that is complete and verifies, and events for who wants them.
+
+The oracle reads the change log as it is written and notes what each change is worth, by rules of its own;
+what was told is held against that when the run is over. How a line is worded is not its business.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from typing import Any, TypeVar
+
+from empath.domain.audit_chain import Block, Head, sha256_of
+from empath.domain.delivery_state import FINAL, State
+from empath.domain.lifecycle import LifecycleEvent, LifecycleType
+from empath.domain.records import DeliveryRecord, MessageRecord
+from empath.pipeline.audit_check import check
+from empath.testing.memory_audit import MemoryAudit
+from empath.testing.simulation.transitions import Found
+
+T = TypeVar("T")
+Fact = tuple[str, ...]
+"""A kind of line or event, and what it is about."""
+
+EVENTS: dict[State, LifecycleType] = {
+    State.SENT: "sent",
+    State.DEFERRED: "deferred",
+    State.HELD: "held",
+    State.FAILED: "failed",
+    State.EXPIRED: "expired",
+    State.CANCELLED: "cancelled",
+}
+
+
+class Story:
+    def __init__(
+        self, audit: MemoryAudit, event_types: Sequence[LifecycleType], broken: Callable[[str, str], None]
+    ) -> None:
+        self._audit, self._event_types, self._broken = audit, event_types, broken
+        self._lines: Counter[Fact] = Counter()
+        """Lines that the trail must have."""
+        self._events: Counter[Fact] = Counter()
+        self._told: dict[str, LifecycleEvent] = {}
+        """By id."""
+
+    # What happens.
+
+    def changed(self, old: object, new: object) -> None:
+        """One record of the ledger's change log."""
+        if isinstance(new, MessageRecord) and old is None:
+            self._lines["MessageReceived", new.message_id] += 1
+        elif isinstance(new, DeliveryRecord):
+            self._delivery_changed(old if isinstance(old, DeliveryRecord) else None, new)
+
+    def _delivery_changed(self, old: DeliveryRecord | None, new: DeliveryRecord) -> None:
+        name = str(new.key)
+        before = {(entry.attempt, entry.owner) for entry in old.attempts} if old is not None else set()
+        for entry in new.attempts:
+            # Every claim comes to a line: when it is recorded, or when somebody else's is.
+            if (entry.attempt, entry.owner) not in before:
+                self._lines["DeliveryAttempt", name, str(entry.attempt)] += 1
+        for address, known in new.recipients.items():
+            earlier = old.recipients.get(address) if old is not None else None
+            if earlier is known:
+                continue
+            state = known.state
+            if state in FINAL and (earlier is None or earlier.state is not state):
+                kind = "DeliverySuccess" if state is State.SENT else "DeliveryFailure"
+                self._lines[kind, name, address, state] += 1
+            is_new = earlier is None or (earlier.state, earlier.attempt) != (state, known.attempt)
+            event = EVENTS.get(state)
+            if is_new and event is not None and event in self._event_types:
+                self._events[event, name, address, str(known.attempt)] += 1
+
+    def told(self, events: Sequence[LifecycleEvent]) -> None:
+        """The bus took events."""
+        for event in events:
+            if self._told.setdefault(event.id, event) != event:
+                self._broken("events", f"two events have the id {event.id}")
+
+    def head_moved(self, head: Head) -> None:
+        """A chain's head is where it says."""
+        if head.last is None:
+            return
+        content = self._audit.objects.get(head.last.key)
+        if content is None or sha256_of(content) != head.last.sha256:
+            self._broken("audit trail", f"the head of chain {head.shard} names a block that is not there")
+
+    # The end.
+
+    def at_the_end(self) -> Iterator[Found]:
+        """When every change was worked off, everything must be told, and nothing else."""
+        findings = _at_once(check(self._audit))
+        for fault in findings.faults:
+            yield "audit trail", f"{fault.key}: {fault.what}"
+        lines: dict[str, str] = {}
+        for content in self._audit.objects.values():
+            for line in Block.decode(content).lines:
+                known = lines.setdefault(json.loads(line)["id"], line)
+                if known != line:
+                    yield "audit trail", f"two lines have one id: {known} and {line}"
+        told = [json.loads(line) for line in lines.values()]
+        yield from _difference("audit trail", self._lines, Counter(map(_fact_of_line, told)))
+        recorded = Counter(
+            fact for fields in told if "duration" in fields and (fact := _fact_of_line(fields))
+        )
+        for fact, times in recorded.items():
+            if times > 1:
+                yield "audit trail", f"{' '.join(fact)} ended {times} times"
+        yield from _difference("events", self._events, Counter(map(_fact_of_event, self._told.values())))
+
+
+def _fact_of_line(fields: dict[str, Any]) -> Fact:
+    kind, message_id = fields["type"], fields["message_id"]
+    if kind == "MessageReceived":
+        return kind, message_id
+    name = f"{message_id}/{fields['delivery']}"
+    if kind == "DeliveryAttempt":
+        return kind, name, str(fields["attempt"])
+    return kind, name, fields["recipient"], fields["state"]
+
+
+def _fact_of_event(event: LifecycleEvent) -> Fact:
+    return event.type, f"{event.message_id}/{event.delivery}", event.recipient, str(event.attempt)
+
+
+def _difference(invariant: str, expected: Counter[Fact], found: Counter[Fact]) -> Iterator[Found]:
+    for fact in expected - found:
+        yield invariant, f"nothing tells of {' '.join(fact)}"
+    for fact in found - expected:
+        yield invariant, f"{' '.join(fact)} is told and did not happen so often"
+
+
+def _at_once(work: Coroutine[Any, Any, T]) -> T:
+    """The result of a coroutine over in-memory ports, which never wait."""
+    try:
+        work.send(None)
+    except StopIteration as done:
+        result: T = done.value
+        return result
+    raise AssertionError("an in-memory port waits")
