@@ -36,6 +36,9 @@ class Storage(cdk.Stack):
         }
         if self.audit is not None:
             outputs["AuditBucket"] = self.audit.bucket.bucket_name
+            if settings.redact:
+                # empathctl writes lines, too.
+                outputs["AuditRedact"] = settings.redact
         for name, queue in self.queues.live.items():
             outputs[f"{name.in_outputs}QueueUrl"] = queue.queue_url
             outputs[f"{name.in_outputs}DeadLetterQueueUrl"] = self.queues.dead[name].queue_url

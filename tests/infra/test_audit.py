@@ -52,6 +52,7 @@ def test_what_is_told_and_what_is_left_out_are_settings(tmp_path: Path) -> None:
     variables = synthesised.function("journal")["Environment"]["Variables"]
     assert variables["EMPATH_REDACT"] == "recipient,client"
     assert variables["EMPATH_EVENT_TYPES"] == "sent,failed"
+    assert synthesised.storage["Outputs"]["AuditRedact"] == {"Value": "recipient,client"}
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 
 from empath.domain.delivery_state import FINAL, State
 from empath.domain.errors import LedgerTrouble, QueueTrouble, Trouble
-from empath.domain.outcome import Deferred, Failed
+from empath.domain.outcome import Deferred, Failed, RecipientOutcome
 from empath.domain.reason import Reason
 from empath.domain.records import Attempt, DeliveryRecord, Lease, OperationName
 from empath.domain.reply import Reply
@@ -32,7 +32,7 @@ def operations(relay: MemoryRelay) -> Operations:
     return Operations(queue, ledger, relay.clock, relay.ids, OPERATOR)
 
 
-def new_relay(*outcomes: object) -> tuple[MemoryRelay, ScriptedDialer]:
+def new_relay(*outcomes: RecipientOutcome) -> tuple[MemoryRelay, ScriptedDialer]:
     dialer = ScriptedDialer()
     dialer.host("b.test").outcomes[TO] = list(outcomes)
     return MemoryRelay(dialer=dialer), dialer
@@ -77,7 +77,11 @@ async def in_state(relay: MemoryRelay, state: State) -> str:
     return message_id
 
 
-OUTCOMES = {State.DEFERRED: LATER, State.EXPIRED: LATER, State.FAILED: Failed(Reply.heard(550, "5.1.1 no"))}
+OUTCOMES: dict[State, RecipientOutcome] = {
+    State.DEFERRED: LATER,
+    State.EXPIRED: LATER,
+    State.FAILED: Failed(Reply.heard(550, "5.1.1 no")),
+}
 
 # What each operation makes of a delivery in each state, and what is said of it.
 EXPECTED: dict[OperationName, dict[State, tuple[Did, State]]] = {

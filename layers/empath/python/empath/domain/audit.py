@@ -2,6 +2,10 @@
 
 A line says what happened in words that stand by themselves. `id` is the same whenever the same change is
 told again, so whoever reads lines twice counts them once. Fields are only ever added within `v` 1.
+
+What operators do to a delivery is one line, told by the journal with the change itself. What they do to
+anything else has no stream to follow: a line `asked` goes before it and one that is `done` or `failed`
+follows, so that nothing is done without a line. The ids of the two differ in their ends.
 """
 
 from __future__ import annotations
@@ -68,7 +72,15 @@ class AuditRecord(BaseModel):
     operator: str | None = None
     """The caller's identity, as IAM has it."""
     action: str | None = None
+    """What was asked for, as on the command line: `queue hold`, `suppress add`."""
     target: str | None = None
+    """What it was done to, where that is no delivery."""
+    result: Literal["asked", "done", "failed"] | None = None
+    """`asked` is written before something is done, and tells of an attempt even if no other line follows."""
+    before: str | None = None
+    after: str | None = None
+    problem: str | None = None
+    """Why it failed."""
 
     def line(self) -> str:
         """The record as JSON without its line end."""

@@ -43,7 +43,8 @@ class AuditTrail(Stage):
         if not records:
             return
         batch = name_of(records)
-        shard = shard_of(records[0].message_id or records[0].id)
+        # Lines about no message, which share the beginning of their ids, are in one chain, in their order.
+        shard = shard_of(records[0].message_id or records[0].id.partition("/")[0])
         lines = [record.line() for record in records]
         head = await self.audit.head(shard, fresh=False) or await self._begin(shard)
         for _ in range(TRIES):

@@ -117,6 +117,19 @@ def _of_delivery(change: StreamChange, new: DeliveryRecord, redaction: Redaction
             state=known.state,
             **about,
         )
+    done = new.operation
+    if done is not None and (old is None or old.operation is None or old.operation.id != done.id):
+        yield AuditRecord(
+            id="",
+            type="OperatorAction",
+            at=done.at,
+            operator=done.operator,
+            action=f"queue {done.action}",
+            result="done",
+            before=old.status if old is not None else None,
+            after=new.status,
+            **about,
+        )
 
 
 def _ended(old: DeliveryRecord | None, new: DeliveryRecord) -> Iterator[Attempt]:
