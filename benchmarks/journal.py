@@ -2,7 +2,7 @@
 
     .venv/bin/python -m benchmarks.journal [--records 6000] [--latency 0] [--endpoint URL]
 
-The function's own handler, in a process of its own, on events of 100 records as Lambda gives them
+The function's own handler, in a process of its own, on events of 500 records as Lambda gives them
 (`benchmarks.journal_mail` makes them): settling, audit trail, events, suppression. AWS is an embedded AWS
 that is started for it, or `--endpoint`; it shares the machine's cores with the worker, so the wall time is
 both. `--latency` adds the time that AWS is away to each request. The trail is checked afterwards, and that no
@@ -17,25 +17,22 @@ import importlib
 import json
 import multiprocessing
 import os
-import socket
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks.aws_requests import CREDENTIALS, Requests
+from benchmarks.embedded import aws_at
 from benchmarks.journal_mail import BATCH, CONTENT, Stream, stream_of
 from empath.aws.audit import S3Audit
 from empath.aws.items import item_of_message
 from empath.aws.session import AwsSession
 from empath.domain.lifecycle import DEFAULT_TYPES
 from empath.domain.records import MessageRecord
-from empath.local.embedded_aws import Options, embedded_aws
 from empath.pipeline.audit_check import check
 
 GOAL = 300
@@ -178,18 +175,8 @@ async def measure(endpoint: str, records: int, latency: float) -> tuple[Stream, 
 
 
 async def measured(endpoint: str | None, records: int, latency: float) -> tuple[Stream, Run, int]:
-    async with AsyncExitStack() as stack:
-        if endpoint is None:
-            home = Path(stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
-            options = Options(home, port=_free_port(), log_level="WARNING", persist=False)
-            endpoint = (await stack.enter_async_context(embedded_aws(options))).endpoint_url
-        return await measure(endpoint, records, latency)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    async with aws_at(endpoint) as url:
+        return await measure(url, records, latency)
 
 
 def _pace(seconds: float, records: int) -> str:

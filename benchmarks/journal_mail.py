@@ -19,7 +19,7 @@ from empath.domain.records import DeliveryRecord, MessageRecord
 from empath.domain.reply import Reply
 from empath.testing.relay import MemoryRelay
 
-BATCH = 100
+BATCH = 500
 """Records of an event at most, as infra.constructs.worker asks for them."""
 
 CONTENT = b"Subject: counted\r\n\r\n" + b"x" * 4980 + b"\r\n"

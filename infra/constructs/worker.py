@@ -15,7 +15,9 @@ from infra.constructs.log_group import log_group
 from infra.settings import FunctionName, Settings
 
 SQS_BATCH = 10
-STREAM_BATCH = 100
+STREAM_BATCH = 500
+"""Changes that become one object of the audit trail where there are so many: an object costs as much as a
+message's own. Lambda ends a batch at 6 MB, whatever this says."""
 
 _ARCHITECTURE = {"arm64": lambda_.Architecture.ARM_64, "x86_64": lambda_.Architecture.X86_64}
 

@@ -185,7 +185,7 @@ def test_the_stream_isolates_a_poisonous_record_and_gives_up_visibly(aws: Synthe
         if "StartingPosition" in mapping
     )
     assert mapping["StartingPosition"] == "TRIM_HORIZON"
-    assert mapping["BatchSize"] == 100
+    assert mapping["BatchSize"] == 500
     assert mapping["BisectBatchOnFunctionError"] is True
     assert mapping["MaximumRetryAttempts"] == aws.settings.journal_retries
     assert mapping["MaximumBatchingWindowInSeconds"] == aws.settings.journal_gather
