@@ -55,16 +55,16 @@ def test_findings_are_told_and_remain_until_they_are_put_right(
 ) -> None:
     assert run(["reconcile"]) == 1
     told = capsys.readouterr().out
-    assert "3 open deliveries without a job" in told
+    assert "open deliveries without a job: 3" in told
     assert "/delivery#good.test  since 2026-03-01 12:00  QUEUED, attempt 1 should have begun" in told
     assert "jobs on the queues, by SQS's estimate: accepted 6" in told
-    assert "3 findings; --repair puts right what can be" in told
+    assert "findings 3; --repair puts right what can be" in told
     assert not world.relay.queue.pending(QueueName.DELIVERY)
 
     assert run(["reconcile", "--repair"]) == 0
-    assert "3 findings, 3 put right" in capsys.readouterr().out
+    assert "findings 3, put right 3" in capsys.readouterr().out
     assert run(["reconcile"]) == 0
-    assert "6 open items of the ledger, 3 raw objects, 0 uploads: nothing amiss" in capsys.readouterr().out
+    assert "ledger 6, raw objects 3, uploads 0; nothing amiss" in capsys.readouterr().out
 
 
 def test_the_document_has_every_kind_and_the_first_of_each(
@@ -101,7 +101,7 @@ def test_what_cannot_be_put_right_is_1_and_told_without_terminal_commands(
     world.inventory.unreadable.append(Unreadable("01ARZ3NDEKTSV4RRFFQ69G5FAV", "x\x1b[2J", "schema [9]"))
     assert run(["reconcile", "--repair"]) == 1
     told = capsys.readouterr().out
-    assert "1 items that cannot be read, 1 left as they are" in told
+    assert "items that cannot be read: 1, left 1" in told
     assert "schema [9]" in told
     assert "\x1b" not in told
 
@@ -112,7 +112,7 @@ def test_a_repair_that_fails_is_1_and_the_others_are_done(
     world.faults.fail("queue.send")
     assert run(["reconcile", "--repair"]) == 1
     told = capsys.readouterr().out
-    assert "3 open deliveries without a job, 2 put right, 1 could not be put right now" in told
+    assert "open deliveries without a job: 3, put right 2, not possible now 1" in told
     assert "injected before queue.send" in told
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 
 import pytest
@@ -15,7 +15,7 @@ from empath.pipeline.accept import Additions
 from empath.pipeline.discrepancies import OWED_FOR, Kind
 from empath.pipeline.reconcile import Outcome, Tally
 from empath.ports import QueueName
-from empath.ports.inventory import Unreadable, Upload
+from empath.ports.inventory import Item, Unreadable, Upload
 from empath.testing.clock import START
 from empath.testing.faults import AFTER, BEFORE, When
 from empath.testing.memory_dialer import ScriptedDialer
@@ -328,6 +328,32 @@ async def test_what_only_a_person_can_put_right_is_told_and_left() -> None:
         (Kind.UNREADABLE_ITEM, Outcome.LEFT),
     ]
     assert len(world.relay.spool.objects) == 2
+
+
+async def test_a_closed_message_keeps_its_object_while_a_delivery_is_open_against_all_rules() -> None:
+    world, _ = reconciled()
+    message_id = await world.relay.submit(SENDER, [GOOD])
+    await world.relay.work(QueueName.ACCEPTED)
+    await world.relay.ledger.close(message_id, forget_at=world.relay.clock.now())
+    lose_jobs(world.relay)
+    world.later()
+    assert await world.repair() == [(Kind.LOST_JOB, REPAIRED)]
+    assert f"messages/{message_id}" in world.relay.spool.objects
+
+
+async def test_a_message_whose_items_are_read_far_apart_is_found_once() -> None:
+    world, _ = reconciled()
+    first, second = [await world.relay.submit(SENDER, [GOOD]) for _ in range(2)]
+    await world.relay.work(QueueName.ACCEPTED)
+    stories = [await world.inventory.story(message_id) for message_id in (first, second)]
+
+    async def unclosed(segment: int, segments: int) -> AsyncIterator[Sequence[Item]]:
+        for part in range(2) if segment == 0 else ():
+            yield [story[part] for story in stories]
+
+    world.inventory.unclosed = unclosed  # type: ignore[method-assign]
+    world.later()
+    assert [kind for kind, _ in await world.found()] == [Kind.LOST_JOB, Kind.LOST_JOB]
 
 
 # While the relay runs.

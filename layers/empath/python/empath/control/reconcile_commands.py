@@ -27,7 +27,7 @@ WORDS: Mapping[Kind, str] = {
     Kind.SETTLED_OBJECT: "raw objects of settled messages",
     Kind.UNFINISHED_UPLOAD: "unfinished uploads",
     Kind.LOST_JOB: "open deliveries without a job",
-    Kind.OWED_REPORT: "reports that are owed and not written",
+    Kind.OWED_REPORT: "owed reports that nobody writes",
     Kind.NOT_SETTLED: "messages that ended and are not settled",
     Kind.INCOMPLETE_MESSAGE: "messages without all of their deliveries",
     Kind.STRAY_DELIVERY: "open deliveries without a message",
@@ -135,10 +135,10 @@ def show_tally(
         count = tally.counts.get(kind)
         if not count:
             continue
-        told = f"{count.total()} {WORDS[kind]}"
+        told = f"{WORDS[kind]}: {count.total()}"
         if repair:
             told += "".join(
-                f", {count[outcome]} {words}" for outcome, words in _OUTCOMES.items() if count[outcome]
+                f", {words} {count[outcome]}" for outcome, words in _OUTCOMES.items() if count[outcome]
             )
         console.print(f"[bold]{told}[/bold]")
         for result in tally.first[kind]:
@@ -149,19 +149,19 @@ def show_tally(
         console.print(_told_depths(depths))
     total = sum(count.total() for count in tally.counts.values())
     repaired = sum(count[Outcome.REPAIRED] for count in tally.counts.values())
-    end = "nothing amiss" if not total else f"{total} findings"
+    end = f"findings {total}" if total else "nothing amiss"
     if total:
-        end += f", {repaired} put right" if repair else "; --repair puts right what can be"
+        end += f", put right {repaired}" if repair else "; --repair puts right what can be"
     console.print(
-        f"{checked.items} open items of the ledger, {checked.objects} raw objects, "
-        f"{checked.uploads} uploads: {end}"
+        f"looked at: open items of the ledger {checked.items}, raw objects {checked.objects}, "
+        f"uploads {checked.uploads}; {end}"
     )
 
 
 _OUTCOMES = {
     Outcome.REPAIRED: "put right",
-    Outcome.LEFT: "left as they are",
-    Outcome.FAILED: "could not be put right now",
+    Outcome.LEFT: "left",
+    Outcome.FAILED: "not possible now",
 }
 
 

@@ -100,7 +100,7 @@ def in_story(story: Story, *, now: datetime, patience: timedelta) -> Iterator[Fi
         yield from _without_message(story, late)
         return
     for record in story.deliveries:
-        yield from _in_delivery(record, now, late)
+        yield from _in_delivery(record, late)
     if story.message.forget_at is None and not story.unreadable:
         yield from _unclosed(story, story.message, now, late)
 
@@ -153,7 +153,7 @@ def is_waiting(record: DeliveryRecord) -> bool:
 
 
 def due_at(record: DeliveryRecord) -> datetime:
-    """When a job of a waiting delivery should have come, as far as anybody knows."""
+    """When a job of a waiting delivery should have come, as far as is known; not before its lease ends."""
     known = [record.received_at, record.job_at, record.next_attempt_at]
     known += [attempt.started for attempt in record.attempts[-1:]]
     if record.lease is not None:
@@ -189,10 +189,9 @@ def _without_message(story: Story, late: datetime) -> Iterator[Finding]:
             )
 
 
-def _in_delivery(record: DeliveryRecord, now: datetime, late: datetime) -> Iterator[Finding]:
+def _in_delivery(record: DeliveryRecord, late: datetime) -> Iterator[Finding]:
     due = due_at(record)
-    is_leased = record.lease is not None and record.lease.until > now
-    if is_waiting(record) and due <= late and not is_leased:
+    if is_waiting(record) and due <= late:
         detail = f"{record.status}, attempt {record.attempt} should have begun"
         yield Finding(Kind.LOST_JOB, record.message_id, due, detail, delivery=record.delivery)
     if record.owes_reports and ended_at(record) <= late:

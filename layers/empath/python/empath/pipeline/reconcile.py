@@ -245,7 +245,7 @@ class Reconciliation(Stage):
         journal = Journal(self.spool, self.ledger, self.clock)
         settled = story.message.settled if story.message is not None else frozenset()
         for record in story.deliveries:
-            if record.is_settled and record.delivery not in settled:
+            if record.delivery not in settled:
                 await journal.note(None, record)
         if story.message is not None and story.message.is_settled:
             await self._close(story)
