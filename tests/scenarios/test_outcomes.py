@@ -251,6 +251,19 @@ async def test_the_same_mailbox_twice_is_delivered_once(relay: MemoryRelay, dial
     assert sent_to(dialer) == ["Bob@b.test", "bob@b.test"]
 
 
+@pytest.mark.parametrize("domain", ["BÜCHER.example", "xn--bcher-kva.example", "bücher。example"])
+async def test_an_international_domain_has_one_policy_in_whichever_form_it_is_written(
+    relay: MemoryRelay, domain: str
+) -> None:
+    relay.control.items["xn--bcher-kva.example"] = {"route": {"kind": "sink"}}
+    message_id = await relay.submit("ann@a.test", [f"bob@{domain}"])
+    await relay.run()
+    (record,) = await relay.ledger.deliveries(message_id)
+    assert record.domain == "xn--bcher-kva.example"
+    assert record.recipients[f"bob@{domain}"].state is State.SENT
+    assert record.recipients[f"bob@{domain}"].next_hop == "sink"
+
+
 async def test_counters_count_recipients(relay: MemoryRelay, dialer: ScriptedDialer) -> None:
     dialer.host("reject.test").outcomes["bob@reject.test"] = UNKNOWN
     dialer.host("defer.test").outcomes["bob@defer.test"] = [BUSY]

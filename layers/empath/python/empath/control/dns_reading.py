@@ -13,11 +13,11 @@ from empath.domain.errors import AddressSyntaxError, PermanentRefusal, Refusal
 from empath.domain.instant import whole_milliseconds
 from empath.domain.network import IPAddress, why_refused
 from empath.domain.policy import DomainPolicy
-from empath.net.names import to_a_labels
 from empath.net.resolver import DnsResolver, Finding
 from empath.pipeline.routing import Route, endpoints_of, find_route
 from empath.ports import DnsOverride, Endpoint, IdSource, MailExchanger
 from empath.ports.dns_cache import read_override
+from empath.smtp.domain_names import to_a_labels
 
 PREFERENCE_STEP = 10
 

@@ -68,7 +68,7 @@ class Mailbox:
 
     @property
     def destination(self) -> str:
-        """What deliveries are grouped by: the domain, with case folded away."""
+        """The domain, with case folded away."""
         return self.domain.lower()
 
     @property

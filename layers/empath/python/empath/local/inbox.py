@@ -20,7 +20,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from empath.local.errors import LocalStackError
-from empath.net.names import to_a_labels
+from empath.smtp.domain_names import to_a_labels
 from empath.testing.smtp_sink import EXTENSIONS, Act, Session, SmtpSink
 
 HOSTNAME = "mx.inbox.test"

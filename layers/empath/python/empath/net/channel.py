@@ -14,12 +14,12 @@ from empath.domain.outcome import Deferred, RecipientOutcome, Sent, outcome_of_r
 from empath.domain.reason import Reason
 from empath.domain.reply import Reply
 from empath.net.extension_memory import ExtensionMemory
-from empath.net.names import to_a_labels
 from empath.net.session import ClientSession
 from empath.net.timeouts import Deadline
 from empath.ports import Transaction, TransactionResult
 from empath.smtp.client import Breach, Forward, MailTransaction, OutgoingMail
 from empath.smtp.client.offer import batches, by_domains, domain_of
+from empath.smtp.domain_names import to_a_labels
 
 logger = logging.getLogger(__name__)
 

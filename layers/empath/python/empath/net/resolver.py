@@ -25,10 +25,10 @@ from empath.domain.network import IPAddress
 from empath.domain.reason import Reason
 from empath.domain.reply import Reply
 from empath.net.dns_memory import NOTHING, AnswerMemory, Known, forget_at, lifetime_of
-from empath.net.names import to_a_labels
 from empath.net.nameserver import parse_nameserver
 from empath.ports import DnsAnswer, DnsCache, DnsOrders, DnsOverride, MailExchanger, MailExchangers
 from empath.ports.dns_cache import RecordType
+from empath.smtp.domain_names import to_a_labels
 
 if TYPE_CHECKING:
     from empath.net.dns_client import DnsClient

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from empath.domain.address import Mailbox
 from empath.domain.delivery_state import State
 from empath.domain.envelope import Recipient
 from empath.domain.errors import PermanentRefusal, TransientRefusal
@@ -44,6 +45,7 @@ from empath.ports import (
     Spool,
     Suppressions,
 )
+from empath.smtp.domain_names import to_a_labels
 
 MAX_LOOKUPS_AT_ONCE = 20
 
@@ -261,13 +263,21 @@ def _by_destination(recipients: Sequence[Recipient]) -> Iterator[tuple[str, str,
     groups: dict[str, dict[str, Recipient]] = {}
     for recipient in recipients:
         mailbox = recipient.mailbox
-        groups.setdefault(mailbox.destination, {}).setdefault(mailbox.local_part, recipient)
+        groups.setdefault(_domain_of(mailbox), {}).setdefault(mailbox.local_part, recipient)
     for domain in sorted(groups):
         members = list(groups[domain].values())
         for start in range(0, len(members), MAX_RECIPIENTS_PER_DELIVERY):
             number = start // MAX_RECIPIENTS_PER_DELIVERY
             name = f"delivery#{domain}" if number == 0 else f"delivery#{domain}#{number + 1}"
             yield name, domain, members[start : start + MAX_RECIPIENTS_PER_DELIVERY]
+
+
+def _domain_of(mailbox: Mailbox) -> str:
+    """The recipient's domain, in A-labels: one destination, and one policy, however it is written."""
+    try:
+        return to_a_labels(mailbox.domain)
+    except ValueError:
+        return mailbox.destination  # no name at all, as whoever looks it up will say
 
 
 def _first_attempt(record: DeliveryRecord, trace_header: str | None) -> OutgoingJob:

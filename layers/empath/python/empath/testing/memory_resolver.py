@@ -9,8 +9,8 @@ from empath.domain.errors import PermanentRefusal, TransientRefusal
 from empath.domain.network import IPAddress
 from empath.domain.reason import Reason
 from empath.domain.reply import Reply
-from empath.net.names import to_a_labels
 from empath.ports import MailExchanger, MailExchangers
+from empath.smtp.domain_names import to_a_labels
 from empath.testing.zones import Node, Zones, follow, node_of
 
 

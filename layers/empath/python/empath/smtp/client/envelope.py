@@ -1,7 +1,7 @@
 """MAIL and RCPT as a client says them, with the parameters that the next hop's offer allows.
 
 Addresses come with their ASCII form beside them, because what A-labels are is not this room's business
-(`net.names`). Nothing that could end a path or a line early is ever said.
+(`smtp.domain_names`). Nothing that could end a path or a line early is ever said.
 """
 
 from __future__ import annotations
