@@ -6,22 +6,22 @@ chain anew. Object lock on the bucket keeps that from happening; docs/decisions/
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from contextlib import aclosing
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import date
 
 from empath.domain.audit_chain import (
-    PREFIX,
     SHARDS,
     Block,
     Head,
     Link,
     UnreadableBlock,
-    day_prefix,
     key_of,
     place_of,
     sha256_of,
 )
+from empath.pipeline.audit_reading import objects_of_days
 from empath.ports import Audit
 
 
@@ -54,37 +54,22 @@ async def check(audit: Audit, *, first: date | None = None, last: date | None = 
     May run while blocks are being written. Raises AuditTrouble.
     """
     # Before the blocks are listed, so that none that a head knows is missed because it came in between.
-    heads = [await audit.head(shard) for shard in range(SHARDS)]
+    heads = await asyncio.gather(*(audit.head(shard) for shard in range(SHARDS)))
     chains = {shard: _Chain(audit, shard, head, last) for shard, head in enumerate(heads)}
     findings = Findings()
-    async for key in _keys(audit, first, last):
-        try:
-            _, shard, number = place_of(key)
-            chain = chains[shard]
-        except (ValueError, KeyError):
-            findings.faults.append(Fault(-1, key, "this object is no block of any chain"))
-            continue
-        await chain.meet(key, number, findings)
+    async with aclosing(objects_of_days(audit, first, last)) as objects:
+        async for key, content in objects:
+            try:
+                _, shard, number = place_of(key)
+                chain = chains[shard]
+            except (ValueError, KeyError):
+                findings.faults.append(Fault(-1, key, "this object is no block of any chain"))
+                continue
+            await chain.meet(key, number, content, findings)
     for chain in chains.values():
         await chain.end(first)
     findings.faults += [chain.fault for chain in chains.values() if chain.fault is not None]
     return findings
-
-
-async def _keys(audit: Audit, first: date | None, last: date | None) -> AsyncIterator[str]:
-    # Years, months and days are of fixed width, so a chain's keys come in the order of its blocks.
-    if first is None or last is None:
-        low = day_prefix(first) if first is not None else ""
-        high = day_prefix(last + timedelta(days=1)) if last is not None else None
-        async for key in audit.keys(PREFIX):
-            if key >= low and (high is None or key < high):
-                yield key
-        return
-    day = first
-    while day <= last:
-        async for key in audit.keys(day_prefix(day)):
-            yield key
-        day += timedelta(days=1)
 
 
 class _Chain:
@@ -100,11 +85,10 @@ class _Chain:
         self._next_day: date | None = None
         self.fault: Fault | None = None
 
-    async def meet(self, key: str, number: int, findings: Findings) -> None:
+    async def meet(self, key: str, number: int, content: bytes | None, findings: Findings) -> None:
         """The next block that is there."""
         if self.fault is not None:
             return None
-        content = await self._audit.get(key)
         if content is None:
             return self._fail(key, "this object is missing: it was listed and is gone")
         try:
