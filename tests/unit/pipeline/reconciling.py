@@ -7,16 +7,18 @@ from types import SimpleNamespace
 from typing import Any
 
 from empath.domain.delivery_state import State
-from empath.domain.errors import LedgerTrouble, QueueTrouble, SpoolTrouble
+from empath.domain.errors import JournalTrouble, LedgerTrouble, QueueTrouble, SpoolTrouble
 from empath.domain.outcome import Deferred, Failed
 from empath.domain.records import DeliveryRecord
 from empath.domain.reply import Reply
 from empath.pipeline.discrepancies import Kind
 from empath.pipeline.reconcile import Outcome, Reconciliation, Result
 from empath.ports import QueueName
+from empath.ports.lost_changes import LostChanges
 from empath.testing.faults import Faults
 from empath.testing.memory_dialer import ScriptedDialer
 from empath.testing.memory_inventory import MemoryInventory
+from empath.testing.memory_lost_changes import MemoryLostChanges
 from empath.testing.relay import MemoryRelay
 
 SENDER = "ann@a.test"
@@ -36,6 +38,8 @@ class Reconciled:
 
     def __post_init__(self) -> None:
         self.inventory = MemoryInventory(self.relay.spool, self.relay.ledger, page=3)
+        self.replayed: list[LostChanges] = []
+        self.lost_changes = MemoryLostChanges(self.journal)
         self.stage = Reconciliation.over(
             SimpleNamespace(
                 inventory=self.faults.wrap("inventory", self.inventory, LedgerTrouble),
@@ -43,8 +47,18 @@ class Reconciled:
                 queue=self.faults.wrap("queue", self.relay.queue, QueueTrouble),
                 ledger=self.faults.wrap("ledger", self.relay.ledger, LedgerTrouble),
                 clock=self.relay.clock,
+                lost_changes=self.faults.wrap("lost_changes", self.lost_changes, JournalTrouble),
             )
         )
+
+    async def journal(self, lost: LostChanges) -> None:
+        self.replayed.append(lost)
+
+    def lose_place(self, name: str, *, is_readable: bool = True) -> LostChanges:
+        """Changes that the journal gave up on, as its failure destination has them."""
+        lost = LostChanges(name, f"r-{name}", f"shard from {name}", 3, self.relay.clock.now(), is_readable)
+        self.lost_changes.held[name] = lost
+        return lost
 
     async def run(self, **settings: Any) -> list[Result]:
         results: list[Result] = []

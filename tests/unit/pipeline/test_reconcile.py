@@ -9,7 +9,7 @@ import pytest
 
 from empath.domain.delivery_state import State
 from empath.domain.envelope import Priority
-from empath.domain.errors import LedgerTrouble, QueueTrouble
+from empath.domain.errors import JournalTrouble, LedgerTrouble
 from empath.domain.retry import MAX_EXPIRY, RetryPolicy
 from empath.pipeline.accept import Additions
 from empath.pipeline.discrepancies import OWED_FOR, Kind
@@ -356,6 +356,44 @@ async def test_a_message_whose_items_are_read_far_apart_is_found_once() -> None:
     assert [kind for kind, _ in await world.found()] == [Kind.LOST_JOB, Kind.LOST_JOB]
 
 
+# What the journal gave up on.
+
+
+async def test_changes_that_the_stream_still_has_are_given_to_the_journal_again() -> None:
+    world, _ = reconciled()
+    places = [world.lose_place(f"{number}") for number in range(12)]
+    assert await world.found() == sorted((Kind.LOST_CHANGES, place.place) for place in places[:10])
+    assert world.replayed == []
+    assert await world.repair() == [(Kind.LOST_CHANGES, REPAIRED)] * 12
+    assert world.replayed == places
+    assert await world.repair() == []
+
+
+async def test_changes_that_the_stream_has_forgotten_are_told_once() -> None:
+    world, _ = reconciled()
+    world.lost_changes.gone.add(world.lose_place("old").name)
+    assert await world.repair() == [(Kind.LOST_CHANGES, Outcome.GONE)]
+    assert world.replayed == []
+    assert await world.repair() == []
+
+
+async def test_a_journal_that_fails_again_loses_nothing() -> None:
+    world, _ = reconciled()
+    world.lose_place("1")
+    world.faults.fail("lost_changes.replay")
+    assert await world.repair() == [(Kind.LOST_CHANGES, Outcome.FAILED)]
+    world.faults.fail("lost_changes.forget", when=AFTER)
+    assert await world.repair() == [(Kind.LOST_CHANGES, Outcome.FAILED)]
+    assert await world.repair() == []
+
+
+async def test_what_names_no_changes_is_left_to_a_person() -> None:
+    world, _ = reconciled()
+    world.lose_place("odd", is_readable=False)
+    assert await world.repair() == [(Kind.LOST_CHANGES, Outcome.LEFT)]
+    assert set(world.lost_changes.held) == {"odd"}
+
+
 # While the relay runs.
 
 
@@ -411,13 +449,17 @@ async def broken_in_every_way() -> tuple[Reconciled, ScriptedDialer, set[str]]:
     await world.relay.work(QueueName.ACCEPTED)
     lose_jobs(world.relay)
     lose_changes(world.relay)
+    world.lose_place("1")
     world.later()
     return world, dialer, {settled, rejected, sent, lost}
 
 
-BROKEN = [Kind.LOST_JOB, Kind.NOT_SETTLED, Kind.OWED_REPORT, Kind.SETTLED_OBJECT]
+BROKEN = [Kind.LOST_CHANGES, Kind.LOST_JOB, Kind.NOT_SETTLED, Kind.OWED_REPORT, Kind.SETTLED_OBJECT]
 
 CALLS = {
+    "lost_changes.receive": 2,
+    "lost_changes.replay": 1,
+    "lost_changes.forget": 1,
     "inventory.unclosed": 4,
     "inventory.objects": 1,
     "inventory.uploads": 1,
@@ -450,8 +492,8 @@ async def test_a_call_that_fails_anywhere_costs_another_run_and_nothing_else(
     world.faults.fail(call, when=when, after_calls=number)
     try:
         outcomes = {outcome for _, outcome in await world.repair()}
-    except (LedgerTrouble, QueueTrouble):
-        assert call.startswith("inventory."), "what reads ends the run"
+    except (LedgerTrouble, JournalTrouble):
+        assert call.startswith("inventory.") or call == "lost_changes.receive", "what reads ends the run"
     else:
         is_empty_stream = when == AFTER and call in {"inventory.unclosed", "inventory.uploads"}
         assert outcomes == {REPAIRED, Outcome.FAILED} or is_empty_stream, "the others go on"

@@ -45,6 +45,9 @@ S3_READ_TIMEOUT = 30.0
 SES_READ_TIMEOUT = 60.0
 """Seconds. It answers once it has queued the message, and giving up before is what makes mail go twice."""
 
+FUNCTION_READ_TIMEOUT = 910.0
+"""Seconds: no invocation takes longer than 900."""
+
 ATTEMPTS = 3
 """Tries of one call, the first included. The SDK waits up to 1, then up to 2 seconds between them; whoever
 needs more patience has a queue behind it."""
@@ -136,6 +139,18 @@ class AwsSession:
     async def events(self) -> Any:
         """EventBridge's."""
         return await self._client("events", READ_TIMEOUT)
+
+    async def sts(self) -> Any:
+        """The Security Token Service's."""
+        return await self._client("sts", READ_TIMEOUT)
+
+    async def dynamodbstreams(self) -> Any:
+        """DynamoDB Streams'."""
+        return await self._client("dynamodbstreams", READ_TIMEOUT)
+
+    async def functions(self) -> Any:
+        """Lambda's. It answers when the function has ended."""
+        return await self._client("lambda", FUNCTION_READ_TIMEOUT, attempts=1)
 
     async def sesv2(self, region: str | None = None) -> Any:
         """Of the process's region or another one. A call is made once: mail is not to go twice."""

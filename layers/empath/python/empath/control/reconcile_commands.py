@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -22,6 +22,10 @@ from empath.domain.instant import format_instant
 from empath.pipeline.discrepancies import Kind
 from empath.pipeline.reconcile import PATIENCE, Checked, Outcome, Reconciliation, Result, Tally
 
+if TYPE_CHECKING:
+    from empath.aws.session import AwsSession
+    from empath.ports.lost_changes import LostChangesQueue
+
 WORDS: Mapping[Kind, str] = {
     Kind.UNKNOWN_OBJECT: "raw objects without a message",
     Kind.SETTLED_OBJECT: "raw objects of settled messages",
@@ -32,6 +36,7 @@ WORDS: Mapping[Kind, str] = {
     Kind.INCOMPLETE_MESSAGE: "messages without all of their deliveries",
     Kind.STRAY_DELIVERY: "open deliveries without a message",
     Kind.UNREADABLE_ITEM: "items that cannot be read",
+    Kind.LOST_CHANGES: "changes that the journal gave up on",
 }
 
 ABOUT_QUEUES = frozenset({Kind.UNKNOWN_OBJECT, Kind.LOST_JOB, Kind.OWED_REPORT, Kind.INCOMPLETE_MESSAGE})
@@ -87,7 +92,22 @@ async def reconciliation(target: Target) -> AsyncIterator[Reconciliation]:
             queue=SqsJobQueue(await session.sqs(), urls),
             ledger=DynamoLedger(dynamodb, table),
             clock=SystemClock(),
+            lost_changes=await _lost_changes(target, session)
+            if "JournalFunction" in target.outputs
+            else None,
         )
+
+
+async def _lost_changes(target: Target, session: AwsSession) -> LostChangesQueue:
+    from empath.aws.lost_changes import AwsLostChanges
+
+    return AwsLostChanges(
+        await session.sqs(),
+        target.output("JournalDeadLetterQueueUrl"),
+        await session.dynamodbstreams(),
+        await session.functions(),
+        target.output("JournalFunction"),
+    )
 
 
 def tally_document(
@@ -160,6 +180,7 @@ def show_tally(
 
 _OUTCOMES = {
     Outcome.REPAIRED: "put right",
+    Outcome.GONE: "past (the stream keeps them for a day)",
     Outcome.LEFT: "left",
     Outcome.FAILED: "not possible now",
 }

@@ -75,6 +75,10 @@ class EventsTrouble(Trouble):
     """Events about mail cannot be handed over now."""
 
 
+class JournalTrouble(Trouble):
+    """The journal does not take changes of the ledger now."""
+
+
 class SecretTrouble(Trouble):
     """A secret cannot be read now."""
 

@@ -21,6 +21,7 @@ from empath.domain.ulid import ULID_PATTERN
 from empath.pipeline.accept import spool_key_of
 from empath.pipeline.conclude import RETENTION
 from empath.ports.inventory import Item, RawObject, Unreadable, Upload
+from empath.ports.lost_changes import LostChanges
 
 _ULID = re.compile(ULID_PATTERN)
 
@@ -45,6 +46,7 @@ class Kind(StrEnum):
     INCOMPLETE_MESSAGE = "incomplete_message"
     STRAY_DELIVERY = "stray_delivery"
     UNREADABLE_ITEM = "unreadable_item"
+    LOST_CHANGES = "lost_changes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,7 @@ class Finding:
 
     kind: Kind
     message_id: str
+    """Of an object with a foreign key, that key; of changes that the journal gave up on, their place."""
     since: datetime | None
     """From when on it should have been otherwise."""
     detail: str
@@ -139,6 +142,14 @@ def of_upload(upload: Upload, *, now: datetime) -> Finding | None:
     detail = "parts of a message that was never accepted"
     message_id = message_id_of(upload.key) or upload.key
     return Finding(Kind.UNFINISHED_UPLOAD, message_id, upload.begun_at, detail)
+
+
+def of_changes(lost: LostChanges) -> Finding:
+    """Changes that the journal gave up on. What they settle is found in the ledger, too."""
+    detail = f"{lost.count} changes: their audit lines, their events, what they settle or suppress"
+    if not lost.is_readable:
+        detail = "a message that names no changes; see what it is, and delete it"
+    return Finding(Kind.LOST_CHANGES, lost.place, lost.since, detail, is_repairable=lost.is_readable)
 
 
 def message_id_of(key: str) -> str | None:

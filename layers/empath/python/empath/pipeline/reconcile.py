@@ -34,6 +34,7 @@ from empath.pipeline.discrepancies import (
     foreign_object,
     in_story,
     message_id_of,
+    of_changes,
     of_object,
     of_upload,
 )
@@ -43,6 +44,7 @@ from empath.pipeline.lanes import queue_of_first
 from empath.pipeline.stage import Stage
 from empath.ports import Clock, JobQueue, Ledger, Spool
 from empath.ports.inventory import Inventory, Item, Upload
+from empath.ports.lost_changes import LostChanges, LostChangesQueue
 
 PATIENCE = timedelta(hours=1)
 """How late something may be, if nobody says otherwise: longer than delays of queues, retries of functions and
@@ -58,6 +60,8 @@ AT_ONCE = 20
 class Outcome(StrEnum):
     FOUND = "found"
     REPAIRED = "repaired"
+    GONE = "gone"
+    """Too late: what could be made up is put right, the rest is lost, and nothing more can be done."""
     LEFT = "left"
     """Nothing is to be done about it yet, or by a program at all."""
     FAILED = "failed"
@@ -72,7 +76,7 @@ class Result:
 
 
 Note = Callable[[Result], None]
-Repair = Callable[[], Awaitable[None]]
+Repair = Callable[[], Awaitable[Outcome | None]]
 
 
 @dataclass(slots=True)
@@ -103,7 +107,8 @@ class Tally:
     @property
     def remains(self) -> bool:
         """Whether anything was found that is not put right."""
-        return any(count.total() > count[Outcome.REPAIRED] for count in self.counts.values())
+        done = (Outcome.REPAIRED, Outcome.GONE)
+        return any(count.total() > sum(count[outcome] for outcome in done) for count in self.counts.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,18 +129,21 @@ class Reconciliation(Stage):
     queue: JobQueue
     ledger: Ledger
     clock: Clock
+    lost_changes: LostChangesQueue | None = None
+    """None: what the journal gave up on is not looked at."""
 
     async def run(self, note: Note, *, repair: bool = False, patience: timedelta = PATIENCE) -> Checked:
         """Tell `note` of everything that is not as it should be, and with `repair` what became of it.
 
-        Raises SpoolTrouble or LedgerTrouble when what is stored cannot be read; what was repaired until then
-        stays so, and the next run finds the rest.
+        Raises SpoolTrouble, LedgerTrouble or QueueTrouble when something cannot be read; what was repaired by
+        then stays so, and the next run finds the rest.
         """
         run = _Run(repair, patience, note, Checked(), asyncio.Semaphore(AT_ONCE))
         # The ledger first: what it settles leaves no objects behind.
         await all_of(self._ledger(segment, run) for segment in range(SEGMENTS))
         await self._objects(run)
         await self._uploads(run)
+        await self._lost_changes(run)
         return run.checked
 
     async def _ledger(self, segment: int, run: _Run) -> None:
@@ -202,6 +210,23 @@ class Reconciliation(Stage):
             async with run.turns:
                 await self._treat(finding, partial(self.inventory.give_up, upload), run)
 
+    async def _lost_changes(self, run: _Run) -> None:
+        """Last, for what these changes settle is settled by now, whether the stream still has them or not."""
+        queue = self.lost_changes
+        if queue is None:
+            return
+
+        async def replay(lost: LostChanges) -> Outcome:
+            has_them = await queue.replay(lost)
+            await queue.forget(lost)
+            return Outcome.REPAIRED if has_them else Outcome.GONE
+
+        seen: set[str] = set()
+        while new := [lost for lost in await queue.receive() if lost.name not in seen]:
+            for lost in new:
+                seen.add(lost.name)
+                await self._treat(of_changes(lost), partial(replay, lost), run)
+
     async def _story(self, message_id: str) -> Story:
         return Story.of(message_id, await self.inventory.story(message_id))
 
@@ -212,12 +237,12 @@ class Reconciliation(Stage):
             run.note(Result(finding, Outcome.LEFT))
         else:
             try:
-                await repair()
+                outcome = await repair()
             except (Trouble, ValueError) as error:
                 # ValueError: a key that no job can have.
                 run.note(Result(finding, Outcome.FAILED, str(error)))
             else:
-                run.note(Result(finding, Outcome.REPAIRED))
+                run.note(Result(finding, outcome or Outcome.REPAIRED))
 
     async def _mend(self, finding: Finding, story: Story) -> None:
         """Do what should have been done; `story` was read a moment ago."""
