@@ -150,6 +150,17 @@ async def test_what_is_redacted_is_nowhere(relay: MemoryRelay) -> None:
     assert "[REDACTED]@example.com" in {record.recipient for record in told.records()}
 
 
+async def test_a_recipient_whom_the_next_hop_names_without_a_domain_is_not_told(relay: MemoryRelay) -> None:
+    relay.dialer.host("reject.test").outcome = Failed(Reply.heard(550, "5.1.1 no mailbox b.lee"))  # type: ignore[attr-defined]
+    told = Told(relay, redaction=Redaction.of(["recipient"]))
+    await relay.submit("sender@example.org", ["b.lee@reject.test"])
+    await stream_of(relay, told)
+    await told.chronicle.take(told.changes)
+    everything = [record.line() for record in told.records()] + [e.detail() for e in told.events.told]
+    assert any("550 5.1.1 no mailbox [REDACTED]" in text for text in everything)
+    assert not any("b.lee" in text for text in everything)
+
+
 @pytest.mark.parametrize(
     ("fields", "text", "expected"),
     [
@@ -158,10 +169,16 @@ async def test_what_is_redacted_is_nowhere(relay: MemoryRelay) -> None:
         (("recipient",), "nobody at all", "nobody at all"),
         (("reply",), "nobody at all", "[REDACTED]"),
         (("client",), "<ann@example.com>", "<ann@example.com>"),
+        (("reverse_path",), "<joe@a.test>: Sender rejected", "<[REDACTED]@a.test>: Sender rejected"),
+        (("recipient",), r'no "a\"b c"@example.com here', "no [REDACTED]@example.com here"),
+        (("recipient",), "no mailbox Ann.Lee at all", "no mailbox [REDACTED] at all"),
+        (("recipient",), "550-ann.lee is unknown", "550-[REDACTED] is unknown"),
+        (("recipient",), "ann.leeds is unknown", "ann.leeds is unknown"),
+        (("reverse_path",), "no mailbox ann.lee", "no mailbox ann.lee"),
     ],
 )
-def test_addresses_in_a_reply_go_with_the_recipients(fields: Any, text: str, expected: str) -> None:
-    assert Redaction.of(fields).reply(text) == expected
+def test_addresses_in_a_reply_go_with_whose_they_may_be(fields: Any, text: str, expected: str) -> None:
+    assert Redaction.of(fields).reply(text, ["ann.lee@example.com"]) == expected
 
 
 class _NoJournal:

@@ -5,7 +5,7 @@ Pure: the same change gives the same records, with the same ids, however often t
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -90,7 +90,7 @@ def _of_delivery(change: StreamChange, new: DeliveryRecord, redaction: Redaction
             at=attempt.started,
             attempt=attempt.attempt,
             next_hop=attempt.next_hop,
-            reply=_words(attempt.reply, redaction),
+            reply=_words(attempt.reply, redaction, new.recipients),
             reason=attempt.reason,
             trouble=attempt.trouble,
             recipients=_outcomes(new, attempt, redaction),
@@ -110,7 +110,7 @@ def _of_delivery(change: StreamChange, new: DeliveryRecord, redaction: Redaction
             at=change.at,
             attempt=known.attempt,
             next_hop=known.next_hop,
-            reply=_words(known.reply, redaction),
+            reply=_words(known.reply, redaction, new.recipients),
             reason=known.reason,
             trouble=None if sent else classify(known.reply, known.reason),
             recipient=redaction.address("recipient", address),
@@ -185,7 +185,7 @@ def lifecycle_events(
             recipient=redaction.address("recipient", address),
             attempt=known.attempt,
             next_hop=known.next_hop,
-            reply=_words(known.reply, redaction),
+            reply=_words(known.reply, redaction, new.recipients),
             status=str(known.reply.status) if known.reply is not None else None,
             reason=known.reason,
             trouble=None if kind == "sent" else classify(known.reply, known.reason),
@@ -221,7 +221,7 @@ def _is_new(old: DeliveryRecord | None, address: str, known: RecipientRecord) ->
     return before is None or (before.state, before.attempt) != (known.state, known.attempt)
 
 
-def _words(reply: Reply | None, redaction: Redaction) -> str | None:
+def _words(reply: Reply | None, redaction: Redaction, about: Iterable[str]) -> str | None:
     if reply is None:
         return None
-    return str(reply.model_copy(update={"text": redaction.reply(reply.text)}))
+    return str(reply.model_copy(update={"text": redaction.reply(reply.text, about)}))
