@@ -252,7 +252,9 @@ class World:
                 source=Source(client="127.0.0.1", helo="client.test"),
                 content=chunks(),
                 additions=lambda: Additions(
-                    prepend=message.prepend, priority=PRIORITIES[message.number % len(PRIORITIES)]
+                    prepend=message.prepend,
+                    priority=PRIORITIES[message.number % len(PRIORITIES)],
+                    tenant=message.tenant,
                 ),
             )
         except Trouble as trouble:
