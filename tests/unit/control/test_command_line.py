@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from empath.control import cli, queue_reading
+from empath.control import queue_commands, queue_reading
 from empath.control.__main__ import run
 from empath.control.queue_reading import Depth
 from empath.domain.errors import LedgerTrouble
@@ -52,7 +52,7 @@ class MemoryTarget:
 def target(monkeypatch: pytest.MonkeyPatch) -> MemoryTarget:
     relay = MemoryRelay()
     target = MemoryTarget(relay)
-    monkeypatch.setattr(cli, "find_target", lambda _: target)
+    monkeypatch.setattr(queue_commands, "find_target", lambda _: target)
     depths = [Depth(QueueName.RETRY, is_dead=False, visible=1, in_flight=0, delayed=0)]
     monkeypatch.setattr(queue_reading, "read_depths", lambda _: depths)
     return target
@@ -180,7 +180,7 @@ def test_what_nobody_thought_of_is_one_line_too(
     def broken(_: object) -> None:
         raise RuntimeError("surprise")
 
-    monkeypatch.setattr(cli, "find_target", broken)
+    monkeypatch.setattr(queue_commands, "find_target", broken)
     assert run(["queue", "list"]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert "surprise" in line

@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from empath.control import documents, queue_reading, render, sending
+from empath.control import documents, render, sending
 from empath.control.audit_commands import audit
 from empath.control.circuit_commands import circuit
 from empath.control.dns_commands import dns
 from empath.control.errors import FAILED, BadUsage
 from empath.control.local_commands import local
 from empath.control.options import SETTINGS, AsJson, StateDir, new_console, print_json
+from empath.control.queue_commands import queue
 from empath.control.reconcile_commands import reconcile
 from empath.control.suppress_commands import suppress
-from empath.control.target import DEFAULT_STATE_DIR, find_local, find_target
+from empath.control.target import DEFAULT_STATE_DIR, find_local
 from empath.control.user_commands import user
-from empath.domain.circuit import Circuit
-from empath.domain.delivery_state import State
-from empath.domain.records import DeliveryRecord, MessageRecord
-from empath.ports import Listed
 
 app = typer.Typer(help="Look after an Empath mail relay.", add_completion=False, **SETTINGS)
-queue = typer.Typer(help="What waits, what failed, and why.", **SETTINGS)
 app.add_typer(queue, name="queue")
 app.add_typer(user, name="user")
 app.add_typer(audit, name="audit")
@@ -78,60 +71,6 @@ def send(
         render.show_receipt(new_console(), receipt, changed)
     if not receipt.is_complete:
         raise typer.Exit(FAILED)
-
-
-@queue.command("list")
-def list_(
-    status: Annotated[
-        list[str] | None, typer.Option(help="deferred, held, failed or expired; several times; default all.")
-    ] = None,
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Deliveries shown at most.")] = 100,
-    state_dir: StateDir = DEFAULT_STATE_DIR,
-    as_json: AsJson = False,
-) -> None:
-    """Deliveries that are not simply on their way, and how deep the queues are."""
-    statuses = queue_reading.read_statuses(status or [])
-    target = find_target(state_dir)
-
-    async def read() -> tuple[list[Listed], bool]:
-        async with target.ledger() as ledger:
-            return await queue_reading.list_deliveries(ledger, statuses, limit)
-
-    rows, has_more = asyncio.run(read())
-    depths = queue_reading.read_depths(target)
-    if as_json:
-        print_json(documents.listing_document(rows, depths, has_more=has_more))
-    else:
-        render.show_listing(new_console(), rows, depths, has_more=has_more, now=datetime.now(UTC))
-
-
-@queue.command()
-def view(
-    message_id: Annotated[
-        str, typer.Argument(metavar="ID", help="The message id, as the 250 reply said it.")
-    ],
-    state_dir: StateDir = DEFAULT_STATE_DIR,
-    as_json: AsJson = False,
-) -> None:
-    """One message: every recipient, every attempt, and what comes next."""
-    wanted = queue_reading.read_message_id(message_id)
-    target = find_target(state_dir)
-
-    async def read() -> tuple[MessageRecord | None, Sequence[DeliveryRecord], Mapping[str, Circuit]]:
-        async with target.ledger() as ledger:
-            message, deliveries = await queue_reading.message_and_deliveries(ledger, wanted)
-        if not any(record.status is State.QUEUED and record.site for record in deliveries):
-            return message, deliveries, {}
-        # What was never tried may be held back by a gate, and its record does not say so.
-        async with target.gates() as gates:
-            return message, deliveries, await gates.circuits()
-
-    message, deliveries, circuits = asyncio.run(read())
-    now = datetime.now(UTC)
-    if as_json:
-        print_json(documents.message_document(wanted, message, deliveries, now, circuits))
-    else:
-        render.show_message(new_console(), wanted, message, deliveries, now, circuits)
 
 
 def _read(file: Path) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
 from empath.control.errors import BadUsage, ControlError
@@ -54,10 +54,21 @@ def read_message_id(text: str) -> str:
     return message_id
 
 
-async def list_deliveries(ledger: Ledger, statuses: Sequence[State], limit: int) -> tuple[list[Listed], bool]:
-    """Up to `limit` deliveries, whose turn comes first before others, and whether there are more."""
+def _anything(row: Listed) -> bool:
+    return True
+
+
+async def list_deliveries(
+    ledger: Ledger,
+    statuses: Sequence[State],
+    limit: int,
+    matches: Callable[[Listed], bool] = _anything,
+) -> tuple[list[Listed], bool]:
+    """Up to `limit` that match, whose turn comes first before others, and whether there are more."""
     shards = [
-        _all_of(ledger, status, shard, limit + 1) for status in statuses for shard in range(LISTING_SHARDS)
+        _all_of(ledger, status, shard, limit + 1, matches)
+        for status in statuses
+        for shard in range(LISTING_SHARDS)
     ]
     rows = heapq.nsmallest(
         limit + 1,
@@ -100,13 +111,15 @@ def read_depths(target: Target) -> list[Depth]:
     return depths
 
 
-async def _all_of(ledger: Ledger, status: State, shard: int, limit: int) -> AsyncIterator[Listed]:
+async def _all_of(
+    ledger: Ledger, status: State, shard: int, limit: int, matches: Callable[[Listed], bool]
+) -> AsyncIterator[Listed]:
     after = None
     while limit > 0:
-        rows, after = await ledger.listed(status, shard, limit=min(limit, PAGE), after=after)
-        for row in rows:
+        rows, after = await ledger.listed(status, shard, limit=PAGE, after=after)
+        for row in filter(matches, rows):
             yield row
-        limit -= len(rows)
+            limit -= 1
         if after is None:
             return
 

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 from empath.control.errors import ControlError
 
 if TYPE_CHECKING:
+    from empath.pipeline.operating import Operations
+    from empath.pipeline.operator_log import OperatorLog
     from empath.ports import Audit, Control, DnsCache, Ledger, Suppressions, Users
     from empath.ports.gates import Gates
     from empath.ports.queue import QueueName
@@ -64,6 +66,45 @@ class Target:
         table = self.output("DeliveriesTable")
         async with AwsSession(None, **self.client_arguments) as session:
             yield DynamoLedger(await session.dynamodb(), table)
+
+    @asynccontextmanager
+    async def operations(self) -> AsyncIterator[Operations]:
+        """What the caller may do to deliveries. Raises ControlError, LedgerTrouble or ControlTrouble."""
+        from empath.aws.identity import caller_identity
+        from empath.aws.ledger import DynamoLedger
+        from empath.aws.queue import SqsJobQueue
+        from empath.aws.session import AwsSession
+        from empath.pipeline.operating import Operations
+        from empath.system import SystemClock, UlidSource
+
+        table = self.output("DeliveriesTable")
+        urls = {queue: url for (queue, is_dead), url in self.queue_urls().items() if not is_dead}
+        async with AwsSession(None, **self.client_arguments) as session:
+            yield Operations(
+                queue=SqsJobQueue(await session.sqs(), urls),
+                ledger=DynamoLedger(await session.dynamodb(), table),
+                clock=SystemClock(),
+                ids=UlidSource(),
+                operator=await caller_identity(await session.sts()),
+            )
+
+    @asynccontextmanager
+    async def operator_log(self) -> AsyncIterator[OperatorLog]:
+        """Where what the caller changes is told. Raises ControlError or ControlTrouble."""
+        from empath.aws.identity import caller_identity
+        from empath.aws.session import AwsSession
+        from empath.domain.redaction import Redaction
+        from empath.pipeline.operator_log import OperatorLog
+        from empath.system import SystemClock, UlidSource
+
+        redaction = Redaction(frozenset(self.outputs.get("AuditRedact", "").split(",")))
+        async with AwsSession(None, **self.client_arguments) as session:
+            operator = await caller_identity(await session.sts())
+            if "AuditBucket" not in self.outputs:
+                yield OperatorLog(None, SystemClock(), UlidSource(), operator, redaction)
+                return
+            async with self.audit() as audit:
+                yield OperatorLog(audit, SystemClock(), UlidSource(), operator, redaction)
 
     @asynccontextmanager
     async def users(self) -> AsyncIterator[Users]:

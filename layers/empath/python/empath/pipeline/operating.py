@@ -30,18 +30,21 @@ last attempt, like everything that comes to its end while it waits.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
 from empath.domain.delivery_state import Event, State, advance
+from empath.domain.errors import Trouble
 from empath.domain.outcome import Failed
 from empath.domain.reason import Reason
 from empath.domain.records import DeliveryKey, DeliveryRecord, Operation, OperationName, RecipientRecord
 from empath.domain.reply import Reply
 from empath.domain.retry import RetryPolicy
+from empath.pipeline.batch import all_of
 from empath.pipeline.conclude import RETENTION, AttemptResult, conclude, unclaimed_attempt
 from empath.pipeline.followups import FollowUps, NextAttempt
 from empath.pipeline.jobs import DsnJob
@@ -57,6 +60,9 @@ counts as live for so much longer, for nothing may be written over a worker that
 ROUNDS = 5
 """Times that a delivery is read again because it changed before it could be written."""
 
+AT_ONCE = 16
+"""Deliveries in work at a time: fifty calls on their way, about what one CPU keeps up with."""
+
 OWNER = "operator"
 """Who an attempt is of that only an operator made, to give a delivery up."""
 
@@ -71,6 +77,7 @@ class Did(StrEnum):
     REFUSED = "refused"  # not in this state
     BUSY = "busy"  # a worker has it
     MISSING = "missing"
+    FAILED = "failed"  # something did not answer: it may be done, and doing it again does no harm
 
 
 class Effect(StrEnum):
@@ -121,6 +128,8 @@ class Operated:
     until: datetime | None = None
     reported: bool = False
     """The sender gets a report of it."""
+    problem: str | None = None
+    """What did not answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +175,21 @@ class Operations(Stage):
                 await self._complete(after, now)
                 return Operated(key, Did.DONE, status, after.status, reported=bool(decided.owes))
         return Operated(key, Did.BUSY, status, status)
+
+    async def operate_all(
+        self, action: OperationName, keys: Iterable[DeliveryKey], *, report: bool = False, wait: float = 0
+    ) -> list[Operated]:
+        """Do `action` to many deliveries, each by itself; what became of them, in order."""
+        turns = asyncio.Semaphore(AT_ONCE)
+
+        async def one(key: DeliveryKey) -> Operated:
+            async with turns:
+                try:
+                    return await self.operate(action, key, report=report, wait=wait)
+                except Trouble as trouble:
+                    return Operated(key, Did.FAILED, problem=str(trouble))
+
+        return await all_of(map(one, keys))
 
     async def _decided(
         self, before: DeliveryRecord, operation: Operation, *, report: bool, due: datetime
