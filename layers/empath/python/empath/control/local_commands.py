@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from empath.control.errors import FAILED, BadUsage, ControlError
+from empath.control.render import plain
 from empath.control.target import DEFAULT_STATE_DIR
 
 if TYPE_CHECKING:
@@ -133,6 +135,29 @@ def invoke(
     except LocalStackError as error:
         raise ControlError(error.problem, error.remedy) from None
     Console(highlight=False, soft_wrap=True).print(result, markup=False)
+
+
+@local.command()
+def events(
+    as_json: Annotated[bool, typer.Option("--json", help="A line of JSON each, as the bus has it.")] = False,
+    state_dir: StateDir = DEFAULT_STATE_DIR,
+) -> None:
+    """What applications were told over the event bus since this was last asked."""
+    from empath.local.errors import LocalStackError
+    from empath.local.events import told
+
+    running = _running(state_dir)
+    if running is None:
+        raise ControlError(f"no local stack runs in {state_dir}", "start it with `make run`")
+    console = Console(highlight=False, soft_wrap=True)
+    try:
+        for event in told(running):
+            detail = event.get("detail", {})
+            words = (str(detail.get(name, "")) for name in ("message_id", "recipient", "reply"))
+            line = f"{event.get('time')}  {event.get('detail-type')}  {'  '.join(words)}"
+            console.print(json.dumps(event) if as_json else plain(line), markup=False)
+    except LocalStackError as error:
+        raise ControlError(error.problem, error.remedy) from None
 
 
 def _running(state_dir: Path) -> RunningStack | None:

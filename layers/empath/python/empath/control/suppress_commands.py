@@ -10,11 +10,13 @@ from typing import Annotated, TypeVar
 import typer
 from rich.markup import escape
 
+from empath.control.changing import change
 from empath.control.errors import FAILED
 from empath.control.options import SETTINGS, AsJson, StateDir, new_console, print_json
 from empath.control.sending import read_address
 from empath.control.target import DEFAULT_STATE_DIR, find_target
 from empath.domain.suppression import MAX_NOTE, Suppression, listed_as
+from empath.pipeline.operator_log import Entry
 from empath.ports import Suppressions
 
 T = TypeVar("T")
@@ -38,9 +40,8 @@ def list_(state_dir: StateDir = DEFAULT_STATE_DIR, as_json: AsJson = False) -> N
         return
     console = new_console()
     for entry in entries:
-        until = f"until {entry.until:%Y-%m-%d %H:%M}" if entry.until else "until removed"
-        console.print(escape(f"{entry.address}  {until}  {entry.origin}  {entry.note}"))
-    console.print(f"{len(entries)} addresses")
+        console.print(escape(f"{entry.address}  {_term(entry)}  {entry.origin}  {entry.note}"))
+    console.print(f"{len(entries)} address{'' if len(entries) == 1 else 'es'}")
 
 
 @suppress.command()
@@ -59,18 +60,37 @@ def add(
         origin="operator",
         note=note[:MAX_NOTE],
     )
-    added = _with(lambda suppressions: suppressions.add(entry), state_dir)
+
+    async def put(suppressions: Suppressions, line: Entry) -> bool:
+        is_new = await suppressions.add(entry)
+        line.after = _term(entry) if is_new else "on the list already, for as long"
+        return is_new
+
+    target = find_target(state_dir)
+    added = change(target, "suppress add", listed, target.suppressions, put, field="recipient")
     new_console().print(escape(f"{listed} is on the list" + ("" if added else " already")))
 
 
 @suppress.command()
 def remove(address: Address, state_dir: StateDir = DEFAULT_STATE_DIR) -> None:
     """Try mail to an address again. Exits with 1 when it was not on the list."""
-    removed = _with(lambda suppressions: suppressions.remove(address), state_dir)
+    listed = listed_as(address)
+
+    async def take(suppressions: Suppressions, line: Entry) -> bool:
+        was_there = await suppressions.remove(address)
+        line.before, line.after = "on the list" if was_there else "not on the list", "not on the list"
+        return was_there
+
+    target = find_target(state_dir)
+    removed = change(target, "suppress remove", listed, target.suppressions, take, field="recipient")
     said = "is off the list" if removed else "was not on the list"
-    new_console().print(escape(f"{listed_as(address)} {said}"))
+    new_console().print(escape(f"{listed} {said}"))
     if not removed:
         raise typer.Exit(FAILED)
+
+
+def _term(entry: Suppression) -> str:
+    return f"until {entry.until:%Y-%m-%d %H:%M}" if entry.until else "until removed"
 
 
 def _with(work: Callable[[Suppressions], Awaitable[T]], state_dir: StateDir) -> T:

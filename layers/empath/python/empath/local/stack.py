@@ -23,6 +23,7 @@ from empath.local.certificate import LocalCertificate
 from empath.local.deploy import Deployment, StackOutputs, credentials, deploy
 from empath.local.embedded_aws import REGION, EmbeddedAws, Options, embedded_aws
 from empath.local.errors import LocalStackError
+from empath.local.events import listen
 from empath.local.inbox import Inbox
 from empath.local.internet import LocalInternet
 from empath.local.options import HOST, LocalOptions
@@ -104,6 +105,10 @@ async def local_stack(options: LocalOptions, tell: Tell) -> AsyncIterator[LocalS
             mx_port=options.mx_port or inbox.port,
             allowed=[f"{options.internet_address}/32"],
         )
+        try:
+            await asyncio.to_thread(listen, endpoint_url, REGION, outputs.named["EventBus"])
+        except LocalStackError as error:
+            tell(f"{error.problem}: `empathctl local events` shows none")
         if aws is not None:
             await aws.checkpoint()
 
