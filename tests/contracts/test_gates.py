@@ -13,9 +13,11 @@ import pytest_asyncio
 
 from empath.aws.gates import DynamoGates
 from empath.domain.circuit import CLOSED, Circuit, Happening, Phase, Probe, Signal, after
+from empath.domain.envelope import Priority
 from empath.domain.errors import ControlTrouble
 from empath.domain.gate_policy import CircuitPolicy
-from empath.domain.slots import Pace
+from empath.domain.line import Ask
+from empath.domain.slots import Pace, to_micros
 from empath.ports.gates import Gates
 from empath.testing.clock import START, ManualClock
 from empath.testing.memory_gates import MemoryGates
@@ -45,11 +47,31 @@ async def gates(request: pytest.FixtureRequest, dynamodb: DynamoDBClient, contro
     return DynamoGates(dynamodb, control_table, clock=ManualClock(auto=True))
 
 
-async def reserve(gates: Gates, count: int = 1, *, later: float = 0, **more: Any) -> list[float]:
-    """The slots, in seconds from START."""
-    now = START + timedelta(seconds=later)
-    given = {"pace": EACH_SECOND, "now": now, **more}
-    return [(slot - START).total_seconds() for slot in await gates.reserve(SITE, count, **given)]
+async def turns(
+    gates: Gates,
+    count: int = 1,
+    *,
+    later: float = 0,
+    place: float | None = None,
+    priority: Priority = "high",
+    pace: Pace = EACH_SECOND,
+    site: str = SITE,
+    shard: int = 0,
+) -> list[tuple[float, bool]]:
+    """In seconds from START, and whether it is a slot."""
+    at = None if place is None else to_micros(START + place * S)
+    ask = Ask(priority, count, pace, to_micros(START + later * S), at)
+    return [
+        ((turn.at - START).total_seconds(), turn.is_slot)
+        for turn in await gates.take_turns(site, ask, shard=shard)
+    ]
+
+
+async def reserve(gates: Gates, count: int = 1, **more: Any) -> list[float]:
+    """As `turns`, where all of them are slots."""
+    taken = await turns(gates, count, **more)
+    assert all(is_slot for _, is_slot in taken)
+    return [at for at, _ in taken]
 
 
 # Slots.
@@ -73,27 +95,73 @@ async def test_a_burst_may_go_at_once_after_a_pause(gates: Gates) -> None:
     assert await reserve(gates, 4, pace=burst, later=60) == [60, 60, 60, 61]
 
 
-async def test_all_who_ask_at_once_get_slots_of_their_own(gates: Gates) -> None:
-    found = await asyncio.gather(*(reserve(gates, count) for count in (1, 2, 3) * 8))
-    assert sorted(slot for slots in found for slot in slots) == list(range(48))
+async def test_all_who_ask_at_once_have_turns_of_their_own(gates: Gates) -> None:
+    found = await asyncio.gather(*(turns(gates, count) for count in (1, 2, 3) * 2))
+    assert sorted(turn for each in found for turn in each) == [(at, at < 5) for at in range(12)]
 
 
 async def test_sites_and_shards_do_not_share(gates: Gates) -> None:
     assert await reserve(gates, 2) == [0, 1]
     assert await reserve(gates, 2, shard=1) == [0, 1]
-    other = await gates.reserve("mx.c.test", 1, pace=EACH_SECOND, now=START)
-    assert other == [START]
+    assert await reserve(gates, site="mx.c.test") == [0]
 
 
 async def test_a_clock_that_is_behind_gets_no_slot_that_is_taken(gates: Gates) -> None:
     assert await reserve(gates, 2, later=5) == [5, 6]
-    assert await reserve(gates, 1, later=0) == [7]
+    assert await reserve(gates, 1, later=4) == [7]
 
 
 async def test_a_pace_that_changes_counts_for_the_slots_to_come(gates: Gates) -> None:
     assert await reserve(gates, 2) == [0, 1]
     assert await reserve(gates, 3, pace=Pace(interval=500_000)) == [2, 2.5, 3]
     assert await reserve(gates, 1) == [3.5]
+
+
+# Lines.
+
+
+async def test_beyond_the_horizon_there_are_places_and_who_comes_back_gets_its_slot(gates: Gates) -> None:
+    assert await turns(gates, 6, priority="bulk") == [(at, at < 3) for at in range(6)]
+    assert await turns(gates, 2, priority="bulk", later=0.5) == [(6, False), (7, False)]
+    for place in range(3, 8):
+        assert await turns(gates, priority="bulk", later=place - 1.5, place=place) == [(place, True)]
+
+
+async def test_however_long_the_line_of_the_lower_is_the_higher_have_the_next_slots(gates: Gates) -> None:
+    await turns(gates, 1000, priority="bulk")
+    assert await turns(gates, 100, priority="normal") == [(3, True), *[(at, False) for at in range(4, 103)]]
+    assert await turns(gates, priority="high") == [(4, True)]
+    assert await turns(gates, priority="high", later=1) == [(5, True)]
+
+
+async def test_who_gives_way_goes_to_the_end_of_the_line(gates: Gates) -> None:
+    await turns(gates, 10, priority="bulk")
+    assert await turns(gates, 2, priority="high", later=1.5) == [(3, True), (4, True)]
+    assert await turns(gates, priority="bulk", later=1.5, place=3) == [(10, False)]
+    assert await turns(gates, priority="bulk", later=3.5, place=5) == [(5, True)]
+
+
+async def test_nobody_who_comes_new_overtakes_a_line(gates: Gates) -> None:
+    await turns(gates, 10, priority="bulk")
+    await turns(gates, 10, priority="normal")
+    assert await turns(gates, priority="normal", later=2) == [(13, False)]
+    # Behind the line of the higher, too.
+    await turns(gates, 20, priority="normal", later=2)
+    assert await turns(gates, priority="bulk", later=2) == [(34, False)]
+
+
+async def test_who_comes_a_little_late_takes_the_slot_of_its_place(gates: Gates) -> None:
+    await turns(gates, 10, priority="bulk")
+    assert await turns(gates, priority="bulk", later=3.7, place=3) == [(3, True)]
+    assert await turns(gates, priority="bulk", later=3.7, place=4) == [(4, True)]
+
+
+async def test_a_limit_that_is_lowered_counts_at_once_for_who_stands_in_line(gates: Gates) -> None:
+    await turns(gates, 10, priority="bulk")
+    slow = Pace(interval=10_000_000)
+    assert await turns(gates, priority="bulk", later=1.5, place=3, pace=slow) == [(3, True)]
+    assert await turns(gates, priority="bulk", later=2.5, place=4, pace=slow) == [(13, False)]
+    assert await turns(gates, priority="bulk", later=3.5, place=5, pace=slow) == [(23, False)]
 
 
 # Circuits.
@@ -187,18 +255,12 @@ async def test_what_is_given_back_is_there_again(gates: Gates) -> None:
     assert await take(gates, "b", limit=1) == 0
 
 
-async def test_a_lease_ends_by_itself_and_is_renewed_only_before(gates: Gates) -> None:
-    async def renew(owner: str, later: float) -> bool:
-        now = START + timedelta(seconds=later)
-        return await gates.renew_connection(SITE, 0, owner=owner, now=now, until=now + 60 * S)
-
+async def test_the_connection_of_a_worker_that_died_is_free_when_its_lease_ends(gates: Gates) -> None:
     assert await take(gates, "a", limit=1) == 0
-    assert await renew("a", 59)
-    assert not await renew("b", 59)
-    assert await take(gates, "b", limit=1, later=100) is None
-    assert await take(gates, "b", limit=1, later=119) == 0
-    assert not await renew("a", 119)
-    assert not await renew("b", 179)
+    assert await take(gates, "b", limit=1, later=59) is None
+    assert await take(gates, "b", limit=1, later=60) == 0
+    await gates.release_connection(SITE, 0, owner="a")
+    assert await take(gates, "c", limit=1, later=61) is None
 
 
 async def test_a_limit_that_is_lowered_gives_out_nothing_above_it(gates: Gates) -> None:
@@ -217,10 +279,12 @@ async def test_a_site_is_one_item_that_lives_longer_than_any_message(
     gates = DynamoGates(dynamodb, control_table, clock=ManualClock())
     await reserve(gates, 2)
     await gates.change_circuit(SITE, lambda _: OPEN)
+    await turns(gates, 5, priority="bulk")
     key = {"pk": {"S": f"site#{SITE}"}}
     item = (await dynamodb.get_item(TableName=control_table, Key=key))["Item"]
-    assert set(item) == {"pk", "tat", "circuit", "version", "expires_at"}
-    assert int(item["tat"]["N"]) == int((START + 2 * S).timestamp() * 1_000_000)
+    assert set(item) == {"pk", "tat", "line_bulk", "circuit", "version", "expires_at"}
+    assert int(item["tat"]["N"]) == to_micros(START + 3 * S)
+    assert int(item["line_bulk"]["N"]) == to_micros(START + 7 * S)
     assert datetime.fromtimestamp(int(item["expires_at"]["N"]), START.tzinfo) == START + timedelta(days=31)
 
 
@@ -251,9 +315,26 @@ async def test_a_reservation_is_one_update_for_all_its_slots(
     client: Any = Watched(dynamodb)
     gates = DynamoGates(client, control_table, clock=ManualClock())
     for number in range(10):
-        await reserve(gates, 10, later=number)
+        await reserve(gates, 10, later=number, pace=Pace(interval=100_000))
     assert await reserve(gates, later=3600) == [3600]
     assert client.calls == ["update_item"] * 11
+
+
+async def test_a_long_line_costs_an_update_for_all_who_stand_in_it_and_one_when_they_come_back(
+    dynamodb: DynamoDBClient, control_table: str
+) -> None:
+    client: Any = Watched(dynamodb)
+    gates = DynamoGates(client, control_table, clock=ManualClock())
+    assert await turns(gates, 10, priority="bulk") == [(at, at < 3) for at in range(10)]
+    assert client.calls == ["update_item"] * 2
+    await turns(gates, 10, priority="bulk")
+    assert client.calls == ["update_item"] * 3
+    assert await turns(gates, 2, priority="bulk", later=1.5, place=3) == [(3, True), (4, True)]
+    assert client.calls == ["update_item"] * 4
+    # Another worker knows of no line yet: it is told, and takes its place.
+    other: Any = Watched(dynamodb)
+    await turns(DynamoGates(other, control_table, clock=ManualClock()), 10, priority="bulk", later=1.5)
+    assert other.calls == ["update_item"] * 2
 
 
 async def test_a_free_connection_is_one_write(dynamodb: DynamoDBClient, control_table: str) -> None:

@@ -396,7 +396,13 @@ async def test_counted_connections_are_never_more_than_their_limit_over_all_work
             while True:
                 until = clock.now() + timedelta(hours=1)
                 admitted = await keeper.admit(
-                    "site", policy, slot=None, owner=ids.new_id(), until=until, time_left=lambda: 3600
+                    "site",
+                    policy,
+                    slot=None,
+                    priority="normal",
+                    owner=ids.new_id(),
+                    until=until,
+                    time_left=lambda: 3600,
                 )
                 if not isinstance(admitted, HeldBack):
                     break
@@ -405,6 +411,7 @@ async def test_counted_connections_are_never_more_than_their_limit_over_all_work
                 channel = await pool.connect(hosts[number % 7 == 0], deadline=20)
                 result = await channel.transact(transaction(recipients=[ANN]))
                 assert shorts(result) == {ANN: SENT}
+                admitted.hear(result.outcomes.values())
                 await channel.close()
             finally:
                 await keeper.close(admitted)

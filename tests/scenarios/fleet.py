@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -25,7 +25,7 @@ INVOCATION = 300.0
 TURNS = 30
 """Of the event loop without a call of a port: more than anything takes that does not wait for time."""
 POLL = 0.2
-QUEUES = (QueueName.RETRY, QueueName.DELIVERY)
+LANE = (QueueName.RETRY, QueueName.DELIVERY)
 
 
 class TimedDialer(ScriptedDialer):
@@ -53,16 +53,24 @@ class TimedDialer(ScriptedDialer):
 
 
 class Fleet:
-    def __init__(self, relay: MemoryRelay, workers: int = 8) -> None:
+    def __init__(
+        self,
+        relay: MemoryRelay,
+        workers: int = 8,
+        lanes: Sequence[Sequence[QueueName]] = (LANE,),
+        polls: float = 60,
+    ) -> None:
+        """So many workers for each lane, which is the queues that they look into: at once when a job there
+        becomes visible, and for what was not there before every `polls` seconds."""
         self.relay, self.clock = relay, relay.clock
-        self.workers = workers
+        self.workers, self.lanes, self.polls = workers, lanes, polls
         self.received: Counter[str] = Counter()
         """How often each job's delivery was received."""
 
     async def run(self, until: Callable[[], bool], *, within: timedelta = timedelta(days=1)) -> None:
         """Work until something is so. Raises AssertionError when that takes longer than `within`."""
         end = self.clock.now() + within
-        tasks = [asyncio.create_task(self._worker()) for _ in range(self.workers)]
+        tasks = [asyncio.create_task(self._worker(lane)) for lane in self.lanes for _ in range(self.workers)]
         tasks.append(asyncio.create_task(self._minutes()))
         try:
             while not until():
@@ -87,21 +95,21 @@ class Fleet:
             for _ in range(TURNS):
                 await asyncio.sleep(0)
 
-    async def _worker(self) -> None:
+    async def _worker(self, lane: Sequence[QueueName]) -> None:
         stage = replace(self.relay.delivery, gatekeeper=self.relay.gatekeeper())
         while True:
-            batches = [(name, self.relay.queue.receive(name)) for name in QUEUES]
+            batches = [(name, self.relay.queue.receive(name)) for name in lane]
             for name, jobs in batches:
                 if jobs:
                     await self._invocation(stage, name, jobs)
             if not any(jobs for _, jobs in batches):
-                await self.clock.sleep(self._idle())
+                await self.clock.sleep(self._idle(lane))
 
-    def _idle(self) -> float:
+    def _idle(self, lane: Sequence[QueueName]) -> float:
         """Until there may be something again: as a long poll, it ends when something is there."""
-        due = self.relay.queue.next_visible_at(*QUEUES)
-        wait = 60.0 if due is None else (due - self.clock.now()).total_seconds()
-        return min(max(wait, POLL), 60)
+        due = self.relay.queue.next_visible_at(*lane)
+        wait = self.polls if due is None else (due - self.clock.now()).total_seconds()
+        return min(max(wait, POLL), self.polls)
 
     async def _invocation(self, stage: Delivery, name: QueueName, jobs: list[ReceivedJob]) -> None:
         ends = self.clock.now() + timedelta(seconds=INVOCATION)

@@ -175,7 +175,7 @@ REFUSED = Failed(Reply.of(550, "5.1.1", "Unknown"))
 )
 def test_what_an_attempt_says_about_its_site(outcomes: list[RecipientOutcome], signal: Signal | None) -> None:
     heard = signal_of(outcomes)
-    assert (heard and heard[0]) == signal
+    assert (heard and heard.signal) == signal
 
 
 @given(st.integers(1, 10**5), st.integers(0, 10**5), st.floats(0, 1, exclude_max=True))

@@ -1,15 +1,16 @@
 """The gates of sites in the `control` table, each in one small item.
 
     pk                        what
-    site#<site>               `tat` (microseconds), and `circuit` with its `version`
-    site#<site>#<shard>       `tat` of a further shard of a hot site
+    site#<site>               `tat`, `line_high`.. (microseconds), and `circuit` with its `version`
+    site#<site>#<shard>       `tat` and lines of a further shard of a hot site
     site#<site>#connection#<n>  who has connection number n, `owner` and `until`
     circuits                  `sites`: the names of those whose circuit is not closed
 
-A reservation adds to `tat` where the site is busy (`tat` ahead of now: an addition that holds whoever else
-adds), and sets it where it is idle; the caller knows from last time which of the two to try first. A circuit
-is read, changed and written back on condition of its version. A circuit's name is entered before it opens and
-taken out after it closed, so whoever dies in between leaves a name too many, never one too few.
+A reservation adds to `tat` where the site is busy (`tat` ahead of now: an addition that holds whoever
+else adds), and sets it where it is idle; places in a line likewise. Which of the two to try first is known
+from last time, and what a condition refused comes back with the item as it is. A circuit is read, changed
+and written back on condition of its version. A circuit's name is entered before it opens and taken out
+after it closed, so whoever dies in between leaves a name too many, never one too few.
 
 `expires_at` lets an item go that nobody has touched for longer than any message lives.
 """
@@ -20,18 +21,20 @@ import math
 import zlib
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
 from empath.aws.attributes import Item, decode, encode
-from empath.aws.errors import CONDITION_FAILED, code_of, trouble
+from empath.aws.errors import CONDITION_FAILED, code_of, item_of, trouble
 from empath.aws.expressions import instant, text
 from empath.domain.circuit import CLOSED, Circuit, Probe
 from empath.domain.errors import ControlTrouble
 from empath.domain.instant import format_instant, parse_instant
-from empath.domain.slots import Pace, from_micros, slots_from, to_micros
+from empath.domain.line import ORDER, Ask, Book, Turn, latest_tat, places_from, slots_before
+from empath.domain.slots import from_micros
 from empath.ports.clock import Clock
 from empath.ports.gates import Change
 
@@ -58,47 +61,85 @@ class DynamoGates:
         self._client = client
         self._table = table
         self._clock = clock
-        self._tats: OrderedDict[str, int] = OrderedDict()
+        self._books: OrderedDict[str, Book] = OrderedDict()
+        """Items as they were when last something was heard of them."""
 
-    async def reserve(
-        self, site: str, count: int, *, pace: Pace, now: datetime, shard: int = 0
-    ) -> Sequence[datetime]:
+    async def take_turns(self, site: str, ask: Ask, *, shard: int = 0) -> Sequence[Turn]:
         pk = f"site#{site}#{shard}" if shard else f"site#{site}"
-        at, step = to_micros(now), count * pace.interval
-        is_busy = self._tats.get(pk, 0) > at
+        slots: Sequence[Turn] | None = None
         for _ in range(RESERVE_TRIES):
-            tat = await self._move(pk, at, step, is_busy=is_busy, now=now)
-            if tat is not None:
-                self._remember(pk, tat)
-                return [from_micros(slot) for slot in slots_from(tat - step, count, pace=pace, now=at)]
-            is_busy = not is_busy
+            book = self._books.get(pk, Book())
+            if slots is None:
+                count = book.room_for(ask)
+                slots = await self._take_slots(pk, book, ask, count) if count else []
+                if slots is None:
+                    continue
+                ask = replace(ask, count=ask.count - count)
+            if not ask.count:
+                return slots
+            places = await self._take_places(pk, self._books.get(pk, Book()), ask)
+            if places is not None:
+                return [*slots, *places]
         raise ControlTrouble(f"reserving a slot of {site}: it changes too quickly")
 
-    async def _move(self, pk: str, at: int, step: int, *, is_busy: bool, now: datetime) -> int | None:
-        """`tat` after one kind of update; None when the other kind is to be tried."""
-        expires_at = {":expires_at": encode(_expiry(now))}
-        if is_busy:
-            what = {
-                "UpdateExpression": "SET tat = tat + :step, expires_at = :expires_at",
-                "ConditionExpression": "tat > :at",
-                "ExpressionAttributeValues": {":step": encode(step), ":at": encode(at), **expires_at},
-            }
+    async def _take_slots(self, pk: str, book: Book, ask: Ask, count: int) -> Sequence[Turn] | None:
+        """So many slots; None when there is no room for them, or another kind of update is to be tried."""
+        step = count * ask.pace.interval
+        values: dict[str, Any] = {":arrival": encode(ask.arrival)}
+        if (book.tat or 0) > ask.arrival:
+            what, condition = "tat = tat + :step", "tat > :arrival AND tat <= :latest"
+            values |= {":step": encode(step), ":latest": encode(latest_tat(ask, count))}
         else:
-            what = {
-                "UpdateExpression": "SET tat = :tat, expires_at = :expires_at",
-                "ConditionExpression": "attribute_not_exists(tat) OR tat <= :at",
-                "ExpressionAttributeValues": {":tat": encode(at + step), ":at": encode(at), **expires_at},
-            }
-        answer = await self._conditional(
-            "update_item", "reserving a slot", pk, ReturnValues="UPDATED_NEW", **what
-        )
-        return None if answer is None else int(decode(answer["Attributes"]["tat"]))
+            what, condition = "tat = :tat", "(attribute_not_exists(tat) OR tat <= :arrival)"
+            values |= {":tat": encode(ask.arrival + step)}
+        if ask.place is None:
+            values |= {":horizon": encode(ask.horizon)}
+            for line in ask.lines:
+                condition += f" AND (attribute_not_exists(line_{line}) OR line_{line} <= :horizon)"
+        after = await self._book_in(pk, what, condition, values, now=ask.now)
+        return None if after is None or after.tat is None else slots_before(after.tat, ask, count)
 
-    def _remember(self, pk: str, tat: int) -> None:
-        self._tats[pk] = tat
-        self._tats.move_to_end(pk)
-        if len(self._tats) > MAX_KNOWN:
-            self._tats.popitem(last=False)
+    async def _take_places(self, pk: str, book: Book, ask: Ask) -> Sequence[Turn] | None:
+        line, first, step = f"line_{ask.priority}", book.next_place(ask), ask.count * ask.pace.interval
+        values: dict[str, Any] = {":first": encode(first)}
+        if book.ends.get(ask.priority, 0) >= first:
+            what, condition = f"{line} = {line} + :step", f"{line} >= :first"
+            values |= {":step": encode(step)}
+        else:
+            what, condition = f"{line} = :end", f"attribute_not_exists({line}) OR {line} <= :first"
+            values |= {":end": encode(first + step)}
+        after = await self._book_in(pk, what, condition, values, now=ask.now)
+        return None if after is None else places_from(after.ends[ask.priority] - step, ask, ask.count)
+
+    async def _book_in(
+        self, pk: str, what: str, condition: str, values: Mapping[str, Any], *, now: int
+    ) -> Book | None:
+        """The book after an update; None when its condition does not hold. Either way it is known then."""
+        item: Mapping[str, Any] | None
+        with trouble(ControlTrouble, f"reserving a slot of {pk}"):
+            try:
+                answer: Any = await self._client.update_item(
+                    TableName=self._table,
+                    Key={"pk": {"S": pk}},
+                    UpdateExpression=f"SET {what}, expires_at = :expires_at",
+                    ConditionExpression=condition,
+                    ExpressionAttributeValues={**values, ":expires_at": encode(_expiry(from_micros(now)))},
+                    ReturnValues="ALL_NEW",
+                    ReturnValuesOnConditionCheckFailure="ALL_OLD",
+                )
+                item, is_done = answer["Attributes"], True
+            except ClientError as error:
+                if code_of(error) != CONDITION_FAILED:
+                    raise
+                item, is_done = item_of(error), False
+        if item is None:
+            # Without an item no condition fails; but not every emulator sends it along.
+            item = await self._item(pk)
+        book = self._books[pk] = _book(item)
+        self._books.move_to_end(pk)
+        if len(self._books) > MAX_KNOWN:
+            self._books.popitem(last=False)
+        return book if is_done else None
 
     async def circuit(self, site: str) -> Circuit:
         return _circuit(await self._item(f"site#{site}"))
@@ -200,20 +241,6 @@ class DynamoGates:
         )
         return answer is not None
 
-    async def renew_connection(
-        self, site: str, number: int, *, owner: str, now: datetime, until: datetime
-    ) -> bool:
-        answer = await self._conditional(
-            "update_item",
-            "renewing a connection",
-            _number(site, number),
-            UpdateExpression="SET #until = :until",
-            ConditionExpression="#owner = :owner AND #until > :now",
-            ExpressionAttributeNames={"#owner": "owner", "#until": "until"},
-            ExpressionAttributeValues={":owner": text(owner), ":now": instant(now), ":until": instant(until)},
-        )
-        return answer is not None
-
     async def release_connection(self, site: str, number: int, *, owner: str) -> None:
         await self._conditional(
             "delete_item",
@@ -269,6 +296,12 @@ def _number(site: str, number: int) -> str:
 
 def _is_free(item: Mapping[str, Any] | None, now: datetime) -> bool:
     return item is None or item["until"]["S"] <= format_instant(now)
+
+
+def _book(item: Mapping[str, Any]) -> Book:
+    """Of an item as DynamoDB has it."""
+    ends = {line: int(decode(item[f"line_{line}"])) for line in ORDER if f"line_{line}" in item}
+    return Book(int(decode(item["tat"])) if "tat" in item else None, ends)
 
 
 def _expiry(now: datetime) -> int:

@@ -12,6 +12,10 @@ Rules, read off it:
 2. While it is open nobody asks the site; what was on its way when it opened changes nothing by failing.
 3. One probe at a time: whoever asks first in phase DUE has it, under a lease that ends by itself.
 4. One success closes it, wherever it comes from; a probe that fails opens it for another period.
+5. A failure counts for everybody who waited for it, as if each had made it; but no single one opens a circuit
+   that takes several, however many waited.
+6. Failures belong together when the later attempt began within the window after the earlier one ended: hosts
+   that are silent for minutes are as dead as those that refuse at once.
 
 Phases are not stored: they follow from what is, and from the time.
 """
@@ -27,6 +31,9 @@ from types import MappingProxyType
 from empath.domain.gate_policy import CircuitPolicy
 
 MAX_CAUSE = 200
+
+PROBE_TAKES = timedelta(seconds=60)
+"""When it is worth looking how a probe ended. Its lease is as long as an attempt can be, which few are."""
 
 
 class Phase(StrEnum):
@@ -81,7 +88,7 @@ class Circuit:
         if self.open_until is None:
             return None
         if self.probe is not None and now < self.probe.until:
-            return self.probe.until
+            return min(self.probe.until, now + PROBE_TAKES)
         return self.open_until if now < self.open_until else None
 
     def recent_failures(self, now: datetime, policy: CircuitPolicy) -> int:
@@ -93,13 +100,16 @@ CLOSED = Circuit()
 
 @dataclass(frozen=True, slots=True)
 class Happening:
-    """A signal with what belongs to it: `owner` and `until` of a probe, `cause` of a failure."""
+    """A signal with what belongs to it: `owner` and `until` of a probe; of a failure its `cause`, when the
+    attempt `began`, and for how many deliveries it `counts`."""
 
     signal: Signal
     now: datetime
     owner: str = ""
     until: datetime | None = None
     cause: str = ""
+    began: datetime | None = None
+    counts: int = 1
 
 
 Action = Callable[[Circuit, Happening, CircuitPolicy], Circuit]
@@ -114,7 +124,9 @@ def _close(circuit: Circuit, happening: Happening, policy: CircuitPolicy) -> Cir
 
 
 def _count(circuit: Circuit, happening: Happening, policy: CircuitPolicy) -> Circuit:
-    failures = (*_within(circuit.failures, happening.now, policy), happening.now)[-policy.failures :]
+    earlier = _within(circuit.failures, happening.began or happening.now, policy)
+    counts = max(1, min(happening.counts, policy.failures - 1))
+    failures = (*earlier, *(happening.now,) * counts)[-policy.failures :]
     counted = replace(circuit, failures=failures, cause=happening.cause[:MAX_CAUSE])
     return counted if len(failures) < policy.failures else _open(counted, happening, policy)
 

@@ -11,8 +11,8 @@ from empath.domain.circuit import Signal
 from empath.domain.outcome import Deferred, Failed, RecipientOutcome, Sent
 from empath.domain.reason import Reason
 
-WAITED_FOR = timedelta(seconds=2)
-"""What comes so soon is waited for; what comes later is put back on a queue until then."""
+FREED_IN = timedelta(seconds=2)
+"""When it is worth asking again, the first time, where others have all connections."""
 
 JITTER = 0.5
 """Waits without a slot are stretched by up to this part of themselves, so that no herd comes back at once."""
@@ -34,7 +34,8 @@ _ADDRESS, _MAILBOX = 1, 2  # subjects of enhanced status codes (RFC 3463 §3)
 
 @dataclass(frozen=True, slots=True)
 class HeldBack:
-    """Not now: at `until`, which is the message's own slot, or else the earliest that is worth a question."""
+    """Not now: at `until`, which is the message's own place in the line for slots, or else the earliest that
+    is worth a question."""
 
     reason: Reason
     until: datetime
@@ -42,6 +43,7 @@ class HeldBack:
 
     @property
     def slot(self) -> datetime | None:
+        """The place, if that is what it waits for."""
         return self.until if self.reason is Reason.SLOT_RESERVED else None
 
 
@@ -50,7 +52,7 @@ def put_off(
 ) -> datetime:
     """When what is held back asks again.
 
-    At its slot exactly; or past the gate's own time, stretched by chance (`random` in [0, 1)), and at least
+    At its place exactly; or past the gate's own time, stretched by chance (`random` in [0, 1)), and at least
     twice as far as it `waited` before. Doubling stops at `longest`.
     """
     if held.slot is not None:
@@ -59,24 +61,34 @@ def put_off(
     return now + max(wait, timedelta(seconds=1))
 
 
-def signal_of(outcomes: Iterable[RecipientOutcome]) -> tuple[Signal, str] | None:
-    """What an attempt that came to the site says about it, with its words; None when nothing.
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What an attempt says about its site, with the words of a failure."""
+
+    signal: Signal
+    cause: str = ""
+    is_unreachable: bool = False
+    """Nobody there could be talked to: another message would have met the same."""
+
+
+def signal_of(outcomes: Iterable[RecipientOutcome]) -> Heard | None:
+    """What an attempt that came to the site says about it; None when nothing.
 
     A site that takes mail, refuses it for good, or puts off a recipient (an address, a mailbox, greylisting)
     works. It fails when it cannot be talked to, or defers for reasons of its own.
     """
-    failure: str | None = None
+    failure: Heard | None = None
     for outcome in outcomes:
         match outcome:
             case Sent():
-                return Signal.SUCCESS, ""
+                return Heard(Signal.SUCCESS)
             case Failed(reason=Reason.NEXT_HOP_REPLY):
-                return Signal.SUCCESS, ""
+                return Heard(Signal.SUCCESS)
             case Deferred(reason=Reason.NEXT_HOP_REPLY) if _is_about_a_recipient(outcome):
-                return Signal.SUCCESS, ""
+                return Heard(Signal.SUCCESS)
             case Deferred(reason=reason) if reason in _SITE_REASONS or reason is Reason.NEXT_HOP_REPLY:
-                failure = str(outcome.reply)
-    return None if failure is None else (Signal.FAILURE, failure)
+                failure = Heard(Signal.FAILURE, str(outcome.reply), is_unreachable=reason in _SITE_REASONS)
+    return failure
 
 
 def _is_about_a_recipient(outcome: Deferred) -> bool:

@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from empath.domain.slots import Pace
 
 MAX_CONNECTIONS = 1000
+MAX_SHARDS = 64
 
 _RATE = re.compile(r"(?P<messages>[0-9]{1,7})/(?P<unit>s|min|h|d)")
 _SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86_400}
@@ -41,7 +42,7 @@ class RatePolicy(BaseModel):
     """`10/s`, `60/min`, `1000/h` or `5000/d`, spread evenly over the unit."""
     burst: int = Field(default=1, ge=1, le=10_000)
     """How many may go at once after a pause; in any time t there are never more than limit * t + burst."""
-    shards: int = Field(default=1, ge=1, le=64)
+    shards: int = Field(default=1, ge=1, le=MAX_SHARDS)
     """Items that share the limit: one takes some 1000 updates a second, each for many messages."""
 
     @model_validator(mode="after")
@@ -79,6 +80,8 @@ class CircuitPolicy(BaseModel):
     window: float = Field(default=60, gt=0, le=3600)
     open_for: float = Field(default=300, ge=1, le=86_400)
     """Then one probe may go."""
+    initial_connections: int = Field(default=1, ge=1, le=100)
+    """Deliveries of a worker that try a site at a time while nothing says that it works."""
 
 
 Rate = Annotated[RatePolicy, BeforeValidator(_written_short)]

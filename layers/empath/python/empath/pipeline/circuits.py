@@ -4,9 +4,12 @@ A process reads one item, the names of the sites whose circuit is not closed, at
 and the circuit of a site only while its name is there. It writes when an attempt failed, when one succeeded
 although failures are counted, and when it probes. So a message that is sent at once costs no call of its own.
 
-Beside that it is careful by itself: a site that nothing was heard of lately is tried by at most TRIALS of
-this worker's deliveries at a time, one that just failed by one, and the others wait for how those end. A host
-that is dead from the start costs as many attempts as open its circuit, however large the batch.
+Beside that it is careful by itself, as Postfix is with its initial_destination_concurrency: a site that
+nothing was heard of lately is tried by `initial_connections` (1) of this worker's deliveries at a time, and
+the others wait for how those end. If nobody could be talked to, the failure counts for those who waited,
+too; and before the next one tries, PAUSE passes, and the site is asked about: what other workers met
+meanwhile counts as well. So a host that is dead from the start costs a worker two attempts, and N workers
+that begin at the same moment N.
 """
 
 from __future__ import annotations
@@ -26,9 +29,9 @@ from empath.ports.gates import Gates
 FRESH_FOR = timedelta(seconds=10)
 """How old what is known of others' circuits may be. An open period is thirty times as long."""
 
-TRIALS = 2
-"""Attempts at a time at a site that did not take mail lately, as Postfix's initial_destination_concurrency.
-That is 5; less here, for every worker has its own."""
+PAUSE = timedelta(seconds=1)
+"""Between a failed attempt at a site of which nothing says that it works and the next one: time for others
+to tell of theirs."""
 
 MAX_KNOWN = 10_000
 
@@ -40,6 +43,8 @@ class Site:
     circuit: Circuit = CLOSED
     read_at: datetime | None = None
     worked_at: datetime | None = None
+    failed_at: datetime | None = None
+    """When an attempt failed while nothing said that it works."""
     under_way: int = 0
     telling: asyncio.Lock = field(default_factory=asyncio.Lock)
     waiting: list[asyncio.Future[None]] = field(default_factory=list)
@@ -72,36 +77,62 @@ class Circuits:
         """The circuit of a site, as far as this worker knows."""
         await self.refresh()
         site = self._site(name)
-        if name not in self._troubled:
-            if not site.circuit.is_closed and _is_later(self._read_at, site.read_at):
-                site.circuit = CLOSED
-            return site.circuit
-        async with site.telling:
-            if not self._is_fresh(site.read_at) and not self._reach.is_alone:
-                try:
-                    site.circuit, site.read_at = await self._gates.circuit(name), self._clock.now()
-                except ControlTrouble as error:
-                    self._reach.let_down(f"reading the circuit of {name}", error)
+        if name in self._troubled:
+            await self._read(name, site)
+        elif not site.circuit.is_closed and _is_later(self._read_at, site.read_at):
+            site.circuit = CLOSED
         return site.circuit
 
     async def enter(self, name: str, policy: CircuitPolicy) -> bool:
         """Begin an attempt; False when others had to be waited for first: all is to be asked anew then."""
         site, now = self._site(name), self._clock.now()
-        circuit = site.circuit
-        is_proven = site.worked_at is not None and now - site.worked_at < timedelta(seconds=policy.window)
-        if is_proven or not policy.enabled:
-            allowed = site.under_way + 1
-        elif circuit.phase(now) is Phase.CLOSED and not circuit.recent_failures(now, policy):
-            allowed = TRIALS
-        else:
-            allowed = 1
-        if site.under_way < allowed:
+        if not policy.enabled or self._is_proven(site, policy):
             site.under_way += 1
             return True
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        site.waiting.append(turn)
-        await turn
-        return False
+        circuit = site.circuit
+        has_failed = circuit.phase(now) is not Phase.CLOSED or circuit.recent_failures(now, policy)
+        if site.under_way >= (1 if has_failed else policy.initial_connections):
+            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            site.waiting.append(turn)
+            await turn
+            return False
+        if site.failed_at is not None and has_failed:
+            # In the place of an attempt, so that nobody else of this worker makes one meanwhile.
+            site.under_way += 1
+            try:
+                await self._look_around(name, site)
+            finally:
+                self.leave(name)
+            return False
+        site.under_way += 1
+        return True
+
+    async def _look_around(self, name: str, site: Site) -> None:
+        """After a failure: give others time to tell of theirs, and see what is known then."""
+        if site.failed_at is not None:
+            pause = PAUSE - (self._clock.now() - site.failed_at)
+            await self._clock.sleep(min(pause, PAUSE).total_seconds())
+        site.failed_at = site.read_at = None
+        await self._read(name, site)
+
+    async def _read(self, name: str, site: Site) -> None:
+        async with site.telling:
+            if self._is_fresh(site.read_at) or self._reach.is_alone:
+                return
+            try:
+                site.circuit, site.read_at = await self._gates.circuit(name), self._clock.now()
+            except ControlTrouble as error:
+                self._reach.let_down(f"reading the circuit of {name}", error)
+
+    def _is_proven(self, site: Site, policy: CircuitPolicy) -> bool:
+        """Whether it took mail lately."""
+        if site.worked_at is None:
+            return False
+        return abs(self._clock.now() - site.worked_at) < timedelta(seconds=policy.window)
+
+    def waiting(self, name: str) -> int:
+        """How many wait for how others' attempts end."""
+        return sum(not turn.done() for turn in self._site(name).waiting)
 
     def leave(self, name: str) -> None:
         """End what `enter` began, and let those who waited for it look again."""
@@ -115,19 +146,16 @@ class Circuits:
     async def tell(
         self,
         name: str,
-        signal: Signal,
+        happening: Happening,
         policy: CircuitPolicy,
-        *,
-        cause: str = "",
-        owner: str = "",
-        until: datetime | None = None,
     ) -> Circuit:
         """Something has happened to a site; its circuit after that. Written where it changes anything."""
-        site, now = self._site(name), self._clock.now()
-        happening = Happening(signal, now, owner=owner, until=until, cause=cause)
-        if signal is Signal.SUCCESS:
-            site.worked_at = now
-        elif signal is Signal.FAILURE:
+        site = self._site(name)
+        if happening.signal is Signal.SUCCESS:
+            site.worked_at, site.failed_at = happening.now, None
+        elif happening.signal is Signal.FAILURE:
+            if not self._is_proven(site, policy):
+                site.failed_at = happening.now
             site.worked_at = None
         async with site.telling:
             expected = after(site.circuit, happening, policy)
@@ -159,7 +187,8 @@ class Circuits:
         return site
 
     def _is_fresh(self, read_at: datetime | None) -> bool:
-        return read_at is not None and self._clock.now() - read_at < FRESH_FOR
+        # A clock that was set back says nothing about how long it was.
+        return read_at is not None and abs(self._clock.now() - read_at) < FRESH_FOR
 
 
 def _is_later(one: datetime | None, other: datetime | None) -> bool:

@@ -146,6 +146,7 @@ class Delivery(Stage):
             next_hop.site,
             policy,
             slot=job.slot,
+            priority=message.priority,
             owner=work.owner,
             until=self._lease_end(invocation),
             time_left=lambda: invocation.for_attempts - MINIMUM_FOR_ATTEMPT,

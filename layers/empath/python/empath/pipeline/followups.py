@@ -23,7 +23,7 @@ SQS_HORIZON = timedelta(seconds=900)
 """How far ahead a queue can carry a job; what is due later waits in the ledger for the clock."""
 
 EARLY = 1.0
-"""Seconds that a job with a slot comes early; rounded down it is less than WAITED_FOR."""
+"""Seconds that a job with a place in a line comes early; rounded down it is less than `domain.line.AHEAD`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class NextAttempt:
     attempt: int
     due: datetime
     is_slot: bool = False
-    """`due` is the attempt's slot."""
+    """`due` is the attempt's place in the line for slots."""
     priority: Priority = "normal"
     tenant: str | None = None
 
@@ -98,7 +98,7 @@ def outgoing(
     tenant: str | None = None,
     trace_header: str | None = None,
 ) -> OutgoingJob:
-    """A job that comes at `due`, or a little before it when that is its slot.
+    """A job that comes at `due`, or a little before it when that is its place in the line for slots.
 
     Queues know whole seconds only and may be late, and a slot is kept to the moment.
     """

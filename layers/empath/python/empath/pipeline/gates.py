@@ -1,13 +1,13 @@
 """What the deliver stage asks before an attempt: may it go to this site now, and if not, when?
 
     circuit    let alone while it is open; then one probe at a time
-    rate       a slot; one within WAITED_FOR is waited for, a later one sends the job away with its slot
     trials     a site that nothing was heard of lately is tried carefully (pipeline.circuits)
+    rate       a slot, which is waited for; or a place in line (domain.line), and the job comes back for one
     connection the right to one, where their number is limited
 
 Calls per message, by what its domain's policy sets:
     nothing        0 of its own; the process reads one item each FRESH_FOR (10 s), whatever it sends
-    rate           1 update for all that ask at the same time: 0.1 to 1
+    rate           1 update for all that ask at the same time: 0.1 to 1; a second one when they come back
     connections    2 per connection, none for a message that takes one over from another
     a failure      2 (read, write); 1 more for each of the first opening and the closing of a circuit
 Nothing here is an attempt, and nothing is polled: what is held back is told when to ask again.
@@ -22,13 +22,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from empath.domain.circuit import Signal
-from empath.domain.gate import WAITED_FOR, HeldBack, signal_of
-from empath.domain.gate_policy import RatePolicy
+from empath.domain.circuit import Happening, Signal
+from empath.domain.envelope import Priority
+from empath.domain.gate import FREED_IN, Heard, HeldBack, signal_of
+from empath.domain.line import AHEAD
 from empath.domain.outcome import RecipientOutcome
 from empath.domain.policy import DomainPolicy
 from empath.domain.reason import Reason
-from empath.domain.slots import is_good
+from empath.domain.slots import is_good, to_micros
 from empath.pipeline.circuits import Circuits
 from empath.pipeline.connection_slots import CloseIdle, ConnectionSlot, ConnectionSlots
 from empath.pipeline.gates_reach import Reach
@@ -44,9 +45,10 @@ class Pass:
     site: str
     policy: DomainPolicy
     owner: str
+    began: datetime
     is_probe: bool = False
     connection: ConnectionSlot | None = None
-    heard: tuple[Signal, str] | None = field(default=None, init=False)
+    heard: Heard | None = field(default=None, init=False)
 
     def hear(self, outcomes: Iterable[RecipientOutcome]) -> None:
         """What the attempt brought; without any, it said nothing about the site."""
@@ -81,30 +83,35 @@ class Gatekeeper:
         policy: DomainPolicy,
         *,
         slot: datetime | None,
+        priority: Priority,
         owner: str,
         until: datetime,
         time_left: Callable[[], float],
     ) -> Pass | HeldBack:
         """Leave for an attempt that ends by `until`, or when to ask again.
 
-        `slot` is what the job was given earlier. Waits, for `time_left` seconds at most, only for a slot
-        that is near and for other deliveries of this process.
+        `slot` is the place that the job was given earlier. Waits, for `time_left` seconds at most, only for
+        a slot that is near and for other deliveries of this process.
         """
         while True:
             held = await self._let_alone(site, policy)
             if held is not None:
                 return held
-            if policy.rate is not None:
-                slot = await self._slot(site, policy.rate, slot)
-                wait = slot - self._clock.now()
-                if wait > WAITED_FOR or wait.total_seconds() > time_left():
-                    return self._held(HeldBack(Reason.SLOT_RESERVED, slot))
-                await self._clock.sleep(wait.total_seconds())
             if not await self._circuits.enter(site, policy.circuit):
                 continue
-            entered = await self._with_connection(Pass(site, policy, owner), until)
-            if isinstance(entered, Pass) and self._is_late(slot, policy):
+            try:
+                # Whoever is to wait for a trial's end asks for no slot meanwhile.
+                turn = await self._turn(site, policy, priority, slot, time_left)
+            except BaseException:
+                self._circuits.leave(site)
+                raise
+            if isinstance(turn, HeldBack):
+                self._circuits.leave(site)
+                return turn
+            entered = await self._with_connection(Pass(site, policy, owner, self._clock.now()), until)
+            if isinstance(entered, Pass) and self._is_late(turn, policy):
                 await self.close(entered)
+                slot = turn
                 continue
             return entered
 
@@ -120,12 +127,20 @@ class Gatekeeper:
             self._circuits.leave(entered.site)
 
     async def _tell(self, entered: Pass) -> None:
-        policy = entered.policy.circuit
-        if entered.heard is not None:
-            signal, cause = entered.heard
-            await self._circuits.tell(entered.site, signal, policy, cause=cause)
+        site, heard, now = entered.site, entered.heard, self._clock.now()
+        if heard is not None:
+            # Those who waited for this attempt would have met the same.
+            counts = 1 + self._circuits.waiting(site) if heard.is_unreachable else 1
+            happening = Happening(heard.signal, now, cause=heard.cause, began=entered.began, counts=counts)
         elif entered.is_probe:
-            await self._circuits.tell(entered.site, Signal.ABANDON, policy, owner=entered.owner)
+            happening = Happening(Signal.ABANDON, now, owner=entered.owner)
+        else:
+            return
+        await self._circuits.tell(site, happening, entered.policy.circuit)
+
+    async def lets_alone(self, site: str, policy: DomainPolicy) -> HeldBack | None:
+        """Until when a circuit keeps mail from the site, for who has something to do before `admit`."""
+        return await self._let_alone(site, policy)
 
     async def _let_alone(self, site: str, policy: DomainPolicy) -> HeldBack | None:
         if not policy.circuit.enabled:
@@ -134,10 +149,25 @@ class Gatekeeper:
         blocked = circuit.blocked_until(self._clock.now())
         return None if blocked is None else self._held(HeldBack(Reason.CIRCUIT_OPEN, blocked, circuit.cause))
 
-    async def _slot(self, site: str, rate: RatePolicy, slot: datetime | None) -> datetime:
-        if slot is not None and is_good(slot, self._clock.now(), rate.whole_pace):
-            return slot
-        return await self._reservations.slot(site, rate)
+    async def _turn(
+        self,
+        site: str,
+        policy: DomainPolicy,
+        priority: Priority,
+        place: datetime | None,
+        time_left: Callable[[], float],
+    ) -> datetime | HeldBack | None:
+        """The slot, once it is there; None where there is no limit."""
+        if policy.rate is None:
+            return None
+        if place is not None and to_micros(place) > to_micros(self._clock.now()) + AHEAD[priority]:
+            return self._held(HeldBack(Reason.SLOT_RESERVED, place))
+        turn = await self._reservations.turn(site, policy.rate, priority, place=place)
+        wait = (turn.at - self._clock.now()).total_seconds()
+        if not turn.is_slot or wait > time_left():
+            return self._held(HeldBack(Reason.SLOT_RESERVED, turn.at))
+        await self._clock.sleep(wait)
+        return turn.at
 
     def _is_late(self, slot: datetime | None, policy: DomainPolicy) -> bool:
         """Whether what was waited for after the slot took so long that another one is needed."""
@@ -156,9 +186,8 @@ class Gatekeeper:
     async def _with_the_rest(self, entered: Pass, until: datetime) -> Pass | HeldBack:
         site, policy, now = entered.site, entered.policy, self._clock.now()
         if policy.circuit.enabled and not (await self._circuits.circuit(site)).is_closed:
-            circuit = await self._circuits.tell(
-                site, Signal.ASK, policy.circuit, owner=entered.owner, until=until
-            )
+            asking = Happening(Signal.ASK, now, owner=entered.owner, until=until)
+            circuit = await self._circuits.tell(site, asking, policy.circuit)
             entered.is_probe = circuit.probe is not None and circuit.probe.owner == entered.owner
             blocked = circuit.blocked_until(now)
             if blocked is not None and not entered.is_probe:
@@ -170,7 +199,7 @@ class Gatekeeper:
             )
             if entered.connection is None:
                 await self.close(entered)
-                return self._held(HeldBack(Reason.CONNECTIONS_IN_USE, now + WAITED_FOR))
+                return self._held(HeldBack(Reason.CONNECTIONS_IN_USE, now + FREED_IN))
         return entered
 
     def _held(self, held: HeldBack) -> HeldBack:

@@ -59,7 +59,7 @@ class DeliveryJob(Job):
     delivery: str = Field(pattern="^delivery#[^#]+(#[0-9]+)?$")
     attempt: int = Field(ge=1)
     slot: InstantField | None = None
-    """When a rate limit lets the attempt go; reserved once."""
+    """Its place in the line for a limited site's slots: when one is asked for."""
     waited: int = Field(default=0, ge=0)
     """Seconds that a gate without slots held it back for, when it did so last."""
 

@@ -1,8 +1,9 @@
 """What becomes of a delivery that a gate holds back: it waits, and no attempt is counted.
 
 Up to the queue's horizon its job goes back on a queue; farther, it waits in the ledger like a deferred
-delivery, and the clock wakes it. With a slot it keeps the slot either way. Nothing waits beyond its expiry:
-at that moment it asks once more, and is given up when the gate says no.
+delivery, and the clock wakes it. What has a place in the line for slots keeps it
+either way. Nothing waits beyond its expiry: at that moment it asks once more, and is given up when the gate
+says no.
 """
 
 from __future__ import annotations

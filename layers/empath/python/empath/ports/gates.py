@@ -1,7 +1,7 @@
 """What all workers agree on about a site: its next free slot, its circuit, the connections to it.
 
 A site is named as `pipeline.routing` names it. Nothing here waits, and nothing here decides: the rules are in
-`domain.slots` and `domain.circuit`. Every method raises ControlTrouble when the store does not answer, or
+`domain.line` and `domain.circuit`. Every method raises ControlTrouble when the store does not answer, or
 when so many change the same thing at once that it could not be done in a bounded number of tries.
 """
 
@@ -12,17 +12,16 @@ from datetime import datetime
 from typing import Protocol
 
 from empath.domain.circuit import Circuit
-from empath.domain.slots import Pace
+from empath.domain.line import Ask, Turn
 
 Change = Callable[[Circuit], Circuit]
 
 
 class Gates(Protocol):
-    async def reserve(
-        self, site: str, count: int, *, pace: Pace, now: datetime, shard: int = 0
-    ) -> Sequence[datetime]:
-        """The next `count` (at least 1) slots of a shard of the site, earliest first; they are taken with the
-        answer, and lost with an answer that is lost. One update, in most cases the only call."""
+    async def take_turns(self, site: str, ask: Ask, *, shard: int = 0) -> Sequence[Turn]:
+        """A turn of a shard of the site for each who asks, as `domain.line` has it: slots, then places,
+        earliest first. They are taken with the answer, and lost with an answer that is lost. One update for
+        the slots and one for the places, in most cases the only calls."""
 
     async def circuit(self, site: str) -> Circuit:
         """As it is now; closed when nobody has heard of the site."""
@@ -44,11 +43,6 @@ class Gates(Protocol):
         self, site: str, *, limit: int, owner: str, now: datetime, until: datetime
     ) -> int | None:
         """One of the numbers 0 to `limit` - 1, ours until `until`; None when all are taken."""
-
-    async def renew_connection(
-        self, site: str, number: int, *, owner: str, now: datetime, until: datetime
-    ) -> bool:
-        """Keep a number until `until`; False when its time was over by `now`: it may be somebody else's."""
 
     async def release_connection(self, site: str, number: int, *, owner: str) -> None:
         """Give a number back; nothing when it is no longer ours."""

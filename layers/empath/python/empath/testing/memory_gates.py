@@ -7,29 +7,28 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from empath.domain.circuit import CLOSED, Circuit, Probe
-from empath.domain.slots import Pace, from_micros, reserve, to_micros
+from empath.domain.line import Ask, Book, Turn, take_turns
 from empath.ports.gates import Change
 
 
 class MemoryGates:
-    """`updates` counts what would be writes: reservations, changes of circuits, connections taken, renewed
-    and released; `reads` the rest."""
+    """`updates` counts what would be writes: slots, places, changes of circuits, connections taken and
+    released; `reads` the rest."""
 
     def __init__(self) -> None:
-        self.tats: dict[tuple[str, int], int] = {}
+        self.books: dict[tuple[str, int], Book] = {}
         self.known: dict[str, Circuit] = {}
         self.connections: dict[tuple[str, int], Probe] = {}
         """Who has which number, and until when."""
         self.updates: Counter[str] = Counter()
         self.reads: Counter[str] = Counter()
 
-    async def reserve(
-        self, site: str, count: int, *, pace: Pace, now: datetime, shard: int = 0
-    ) -> Sequence[datetime]:
-        self.updates["reserve"] += 1
+    async def take_turns(self, site: str, ask: Ask, *, shard: int = 0) -> Sequence[Turn]:
         key = (site, shard)
-        slots, self.tats[key] = reserve(self.tats.get(key), count, pace=pace, now=to_micros(now))
-        return [from_micros(slot) for slot in slots]
+        turns, self.books[key] = take_turns(self.books.get(key, Book()), ask)
+        for kind in {"slots" if turn.is_slot else "places" for turn in turns}:
+            self.updates[kind] += 1
+        return turns
 
     async def circuit(self, site: str) -> Circuit:
         self.reads["circuit"] += 1
@@ -60,16 +59,6 @@ class MemoryGates:
                 self.connections[site, number] = Probe(owner, until)
                 return number
         return None
-
-    async def renew_connection(
-        self, site: str, number: int, *, owner: str, now: datetime, until: datetime
-    ) -> bool:
-        held = self.connections.get((site, number))
-        if held is None or held.owner != owner or held.until <= now:
-            return False
-        self.updates["renew_connection"] += 1
-        self.connections[site, number] = Probe(owner, until)
-        return True
 
     async def release_connection(self, site: str, number: int, *, owner: str) -> None:
         held = self.connections.get((site, number))

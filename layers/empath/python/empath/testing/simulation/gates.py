@@ -7,7 +7,7 @@ from datetime import datetime
 
 from empath.domain.circuit import Circuit
 from empath.domain.errors import ControlTrouble
-from empath.domain.slots import Pace
+from empath.domain.line import Ask, Turn
 from empath.ports.gates import Change, Gates
 from empath.testing.simulation.ports import Effect, Gate, T
 
@@ -19,12 +19,8 @@ class GatedGates:
     async def _call(self, name: str, effect: Effect[T], about: object) -> T:
         return await self._gate.call(f"gates.{name}", effect, trouble=ControlTrouble, about=about)
 
-    async def reserve(
-        self, site: str, count: int, *, pace: Pace, now: datetime, shard: int = 0
-    ) -> Sequence[datetime]:
-        return await self._call(
-            "reserve", lambda: self._gates.reserve(site, count, pace=pace, now=now, shard=shard), site
-        )
+    async def take_turns(self, site: str, ask: Ask, *, shard: int = 0) -> Sequence[Turn]:
+        return await self._call("take_turns", lambda: self._gates.take_turns(site, ask, shard=shard), site)
 
     async def circuit(self, site: str) -> Circuit:
         return await self._call("circuit", lambda: self._gates.circuit(site), site)
@@ -44,15 +40,6 @@ class GatedGates:
         return await self._call(
             "take_connection",
             lambda: self._gates.take_connection(site, limit=limit, owner=owner, now=now, until=until),
-            site,
-        )
-
-    async def renew_connection(
-        self, site: str, number: int, *, owner: str, now: datetime, until: datetime
-    ) -> bool:
-        return await self._call(
-            "renew_connection",
-            lambda: self._gates.renew_connection(site, number, owner=owner, now=now, until=until),
             site,
         )
 
