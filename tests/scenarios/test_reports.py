@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping, Sequence
 from email import message_from_bytes
 from email.utils import parsedate_to_datetime
@@ -11,14 +12,17 @@ import pytest
 
 from empath.domain.address import parse_mailbox
 from empath.domain.envelope import Recipient
-from empath.domain.errors import QueueTrouble
+from empath.domain.errors import QueueTrouble, TransientRefusal
 from empath.domain.outcome import Deferred, Failed, RecipientOutcome
+from empath.domain.reason import Reason
 from empath.domain.reply import Reply
 from empath.dsn.model import ParsedReport
 from empath.dsn.parse import parse_report
+from empath.net.mapping import unreachable
 from empath.pipeline.accept import Additions
 from empath.pipeline.jobs import DsnJob
 from empath.ports import QueueName
+from empath.testing.faults import WorkerDied
 from empath.testing.memory_dialer import ScriptedDialer
 from empath.testing.relay import MemoryRelay
 
@@ -292,6 +296,55 @@ async def test_a_report_composed_late_speaks_of_the_attempt_that_it_is_about(
     assert recipient.diagnostic == "452 4.2.2 mailbox full"
     assert recipient.last_attempt == record.attempts[1].started.replace(microsecond=0)
     assert recipient.will_retry_until == record.expires
+
+
+@pytest.mark.parametrize(
+    ("refusal", "expected"),
+    [
+        (
+            unreachable(ConnectionRefusedError(errno.ECONNREFUSED, "x"), "b.test[127.0.0.1]:25"),
+            ("x-empath", "The error is:"),
+        ),
+        (TransientRefusal(BUSY.reply, Reason.NEXT_HOP_REPLY), ("smtp", "The last reply of b.test was:")),
+    ],
+)
+async def test_what_nobody_said_is_nobodys_reply_when_time_is_over_either(
+    relay: MemoryRelay, dialer: ScriptedDialer, refusal: TransientRefusal, expected: tuple[str, str]
+) -> None:
+    """RFC 3464 §2.3.6: `smtp` is for replies, and most mail that expires never had one."""
+    dialer.host("b.test").refusal = refusal
+    relay.control.items["*"] = {**relay.control.items["*"], "retry": {"expiry": 600.0}}
+    await relay.submit("ann@a.test", ["x@b.test"])
+    await relay.run()
+    (report,) = reports(dialer)
+    (recipient,) = report.recipients
+    assert (str(recipient.status), recipient.remote_mta) == ("5.4.7", "b.test")
+    kind, words = expected
+    assert recipient.diagnostic_type == kind
+    assert words in report.text
+
+
+async def test_what_is_no_mail_server_is_none_in_a_report(relay: MemoryRelay, dialer: ScriptedDialer) -> None:
+    relay.control.items["c.test"] = {"route": {"kind": "sink"}}
+    await relay.submit("ann@a.test", [to("y@c.test", "SUCCESS")])
+    await relay.run()
+    ((recipient,),) = [report.recipients for report in reports(dialer)]
+    assert (recipient.remote_mta, recipient.diagnostic_type) == (None, "x-empath")
+
+
+async def test_a_report_speaks_of_the_attempt_that_was_recorded(
+    relay: MemoryRelay, dialer: ScriptedDialer
+) -> None:
+    """Not of a worker's that died, and whose attempt has the same number."""
+    dialer.host("b.test").outcome = UNKNOWN
+    relay.faults.fail("ledger.record", error=WorkerDied())
+    message_id = await relay.submit("ann@a.test", ["x@b.test"])
+    await relay.run()
+    (record,) = await relay.ledger.deliveries(message_id)
+    died, recorded = record.attempts
+    assert (died.attempt, died.duration) == (recorded.attempt, None)
+    ((recipient,),) = [report.recipients for report in reports(dialer)]
+    assert recipient.last_attempt == recorded.started.replace(microsecond=0)
 
 
 async def test_the_job_of_a_report_goes_by_what_an_earlier_try_has_stored(

@@ -137,7 +137,7 @@ def _per_recipient_fields(recipient: ReportedRecipient, *, utf8: bool) -> str:
         fields.append(field("Remote-MTA", f"dns; {recipient.remote_mta}"))
     if recipient.diagnostic is not None:
         # What no SMTP server said is not called `smtp` (RFC 3464 §2.3.6).
-        kind = "smtp" if recipient.heard else "X-Empath"
+        kind = "smtp" if recipient.heard and recipient.by_smtp else "X-Empath"
         fields.append(field("Diagnostic-Code", f"{kind}; {escaped_text(str(recipient.diagnostic))}"))
     fields.extend(_date("Last-Attempt-Date", recipient.last_attempt))
     fields.extend(_date("Will-Retry-Until", recipient.will_retry_until))

@@ -57,6 +57,10 @@ class ReportedRecipient(BaseModel):
     diagnostic: Reply | None = None
     reason: Reason | None = None
     """NEXT_HOP_REPLY: `diagnostic` is the next hop's; most others: it is in our own words."""
+    cause: Reason | None = None
+    """Why the last attempt came to nothing, where `reason` says only that it was the last; None: unknown."""
+    by_smtp: bool = True
+    """False: it was said by what is no mail server, such as a webhook."""
     last_attempt: InstantField | None = None
     will_retry_until: InstantField | None = None
 
@@ -64,7 +68,7 @@ class ReportedRecipient(BaseModel):
     def heard(self) -> bool:
         """Whether `diagnostic` is a next hop's reply, as far as the ledger can tell."""
         if self.reason in (Reason.EXPIRED, Reason.ATTEMPTS_USED_UP):
-            return self.remote_mta is not None
+            return self.remote_mta is not None and self.cause in (None, Reason.NEXT_HOP_REPLY)
         return self.reason in (None, Reason.NEXT_HOP_REPLY)
 
 

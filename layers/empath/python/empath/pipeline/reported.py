@@ -19,6 +19,9 @@ _CLASS = {Action.FAILED: 5, Action.DELAYED: 4}
 # What a client calls itself in HELO may be anything; here it is a name or a literal, or it is left out.
 _HOST = re.compile(r"[A-Za-z0-9._-]{1,255}|\[[A-Za-z0-9.:]{1,60}\]")
 
+# An Endpoint as text: a host, which may be an address literal, its address and the port.
+_HOP = re.compile(r"([^\[\]]+|\[[^\[\]]+\])\[[^\[\]]+\]:[0-9]+")
+
 
 def reported_recipients(
     record: DeliveryRecord, event: ReportEvent, *, only_asked_for: bool = False
@@ -28,7 +31,9 @@ def reported_recipients(
     The same whenever it is asked, but for the reply to an attempt that others have followed: of that one
     the attempt's own is left, if the attempt is still kept.
     """
-    attempt = next((entry for entry in record.attempts if entry.attempt == event.attempt), None)
+    # The last of its number: an earlier one is a worker's that died.
+    made = reversed(record.attempts)
+    attempt = next((entry for entry in made if entry.attempt == event.attempt), None)
     return [
         _reported(address, recipient, event, record, attempt)
         for address, recipient in record.recipients.items()
@@ -56,7 +61,9 @@ def _reported(
             "orcpt": recipient.orcpt,
             "remote_mta": _host_of(next_hop),
             "diagnostic": reply,
+            "by_smtp": next_hop is None or _HOP.fullmatch(next_hop) is not None,
             "reason": reason,
+            "cause": attempt.reason if is_last and attempt and attempt.reply == reply else None,
             "last_attempt": attempt.started if attempt else None,
             "will_retry_until": record.expires if event.action is Action.DELAYED else None,
         }
@@ -76,8 +83,9 @@ def _status(reply: Reply | None, action: Action) -> EnhancedStatusCode:
 
 
 def _host_of(next_hop: str | None) -> str | None:
-    """`mx.example.com` out of `mx.example.com[192.0.2.1]:25`."""
-    return next_hop.partition("[")[0] or None if next_hop else None
+    """`mx.example.com` out of `mx.example.com[192.0.2.1]:25`; None for what is no mail server."""
+    match = _HOP.fullmatch(next_hop) if next_hop else None
+    return match[1] if match else None
 
 
 def received_from(source: Source) -> str | None:
