@@ -23,6 +23,7 @@ from empath.domain.records import DeliveryRecord, RecipientRecord
 from empath.testing.clock import START
 from empath.testing.faults import Faults
 from empath.testing.memory_gates import MemoryGates
+from tests.unit.control.audited import AuditedTarget
 
 S = timedelta(seconds=1)
 FAR = datetime(2999, 1, 1, tzinfo=UTC)
@@ -30,7 +31,7 @@ OPEN = Circuit(open_until=FAR, opened_at=START, openings=3, cause="451 4.4.1 \x1
 
 
 @dataclass
-class MemoryTarget:
+class MemoryTarget(AuditedTarget):
     store: MemoryGates = field(default_factory=MemoryGates)
     faults: Faults = field(default_factory=Faults)
 
@@ -87,6 +88,10 @@ def test_a_reset_closes_one_and_only_it(target: MemoryTarget, capsys: pytest.Cap
     assert target.store.known["mx.b.test"] == CLOSED
     assert target.store.known["mx.d.test"] == OPEN
     assert "within 10 seconds" in capsys.readouterr().out
+    asked, done = target.lines()
+    assert (asked.action, asked.target, asked.result) == ("circuit reset", "mx.b.test", "asked")
+    assert (done.result, done.after) == ("done", "closed")
+    assert (done.before or "").startswith("open: 451 4.4.1")
 
 
 @pytest.mark.parametrize("site", ["mx.c.test", "nobody.test"])
@@ -97,6 +102,7 @@ def test_a_reset_of_what_is_not_open_fails_and_changes_nothing(
     assert run(["circuit", "reset", site]) == 1
     assert "circuit list" in capsys.readouterr().err
     assert target.store.known == before
+    assert [line.result for line in target.lines()] == ["asked", "failed"]
 
 
 def test_trouble_is_one_line(target: MemoryTarget, capsys: pytest.CaptureFixture[str]) -> None:

@@ -30,6 +30,7 @@ from empath.testing.faults import Faults
 from empath.testing.memory_control import MemoryControl
 from empath.testing.memory_dns_cache import MemoryDnsCache
 from empath.testing.zones import Node, Zones
+from tests.unit.control.audited import AuditedTarget
 
 ZONES: Zones = {
     "example.test": Node(mx=[(10, "mx.test"), (20, "private.test")], secure=True),
@@ -54,7 +55,7 @@ ANSWER = DnsAnswer(
 
 
 @dataclass
-class MemoryTarget:
+class MemoryTarget(AuditedTarget):
     nameservers: tuple[str, ...]
     control: MemoryControl = field(default_factory=MemoryControl)
     store: MemoryDnsCache = field(default_factory=MemoryDnsCache)
@@ -342,3 +343,18 @@ def test_the_whole_way_to_the_table_and_back(
         assert [each["domain"] for each in told(capsys)["overrides"]] == ["nosuch.test"]
     finally:
         aws.stop()
+
+
+def test_overrides_and_clearings_are_in_the_audit_trail(target: MemoryTarget) -> None:
+    run(["dns", "override", "a.test", "mx1.test,mx2.test", "mx3.test"])
+    run(["dns", "override", "a.test", "--remove"])
+    run(["dns", "clear", "a.test"])
+    run(["dns", "clear", "--all"])
+    run(["dns", "list"])
+    done = [line for line in target.lines() if line.result == "done"]
+    assert [(line.action, line.target, line.before, line.after) for line in done] == [
+        ("dns override", "a.test", "as DNS says", "10 mx1.test, 10 mx2.test, 20 mx3.test"),
+        ("dns override", "a.test", "10 mx1.test, 10 mx2.test, 20 mx3.test", "as DNS says"),
+        ("dns clear", "a.test", None, "0 shared answers deleted"),
+        ("dns clear", "everything", None, "0 shared answers deleted"),
+    ]

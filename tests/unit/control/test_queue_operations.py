@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from empath.control import queue_commands, queue_operating
+from empath.control import queue_commands
 from empath.control.__main__ import run
 from empath.domain.delivery_state import State
 from empath.domain.errors import LedgerTrouble
@@ -163,7 +163,7 @@ def test_what_a_worker_has_is_told_and_waited_for_if_wanted(
             (record,) = target.relay.ledger.all_deliveries()
             target.relay.ledger._put_delivery(record.model_copy(update={"lease": None}))
 
-    monkeypatch.setattr(queue_operating.asyncio, "sleep", sleep)
+    monkeypatch.setattr(asyncio, "sleep", sleep)
     assert run(["queue", "hold", message_id, "--wait", "5"]) == 0
     assert pauses == [2.0, 2.0, 1.0]
     assert target.states(message_id) == {"defer.test": State.HELD}

@@ -24,15 +24,17 @@ from empath.control.errors import ControlError
 from empath.control.user_accounts import PASSWORD_LENGTH, change, new_password
 from empath.domain.errors import ControlTrouble
 from empath.domain.password import hash_password, verify_password
+from empath.domain.redaction import Redaction
 from empath.domain.user import User
 from empath.local.state import RunningStack, write_state
 from empath.testing.clock import START
 from empath.testing.faults import Faults
 from empath.testing.memory_users import MemoryUsers
+from tests.unit.control.audited import AuditedTarget
 
 
 @dataclass
-class MemoryTarget:
+class MemoryTarget(AuditedTarget):
     store: MemoryUsers = field(default_factory=MemoryUsers)
     faults: Faults = field(default_factory=Faults)
 
@@ -345,3 +347,41 @@ def test_the_whole_way_to_the_table_and_back(
         assert listed["revoked_at"] is not None
     finally:
         server.stop()
+
+
+def test_every_change_of_a_user_is_in_the_audit_trail_and_no_password(
+    target: MemoryTarget, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(["user", "add", "ann", "--domain", "a.test", "--tenant", "Team 7", "--json"])
+    secrets = [told(capsys)["password"]]
+    run(["user", "set", "ann", "--domain", "b.test", "--no-tenant"])
+    capsys.readouterr()
+    run(["user", "passwd", "ann", "--json"])
+    secrets.append(told(capsys)["password"])
+    for command in (["revoke", "ann"], ["restore", "ann"], ["revoke", "nobody"], ["show", "ann"], ["list"]):
+        run(["user", *command])
+    lines = target.lines()
+    assert [(line.action, line.target, line.result) for line in lines if line.result != "asked"] == [
+        ("user add", "ann", "done"),
+        ("user set", "ann", "done"),
+        ("user passwd", "ann", "done"),
+        ("user revoke", "ann", "done"),
+        ("user restore", "ann", "done"),
+        ("user revoke", "nobody", "failed"),
+    ]
+    assert len(lines) == 12
+    of_set = next(line for line in lines if line.action == "user set" and line.result == "done")
+    assert of_set.before == "domains a.test, tenant Team 7, priority normal, password set"
+    assert of_set.after == "domains b.test, priority normal, password set"
+    revoked = next(line for line in lines if line.action == "user revoke" and line.result == "done")
+    assert "revoked_at 2" in (revoked.after or "")
+    for line in lines:
+        assert "scrypt" not in line.line()
+        assert not any(secret in line.line() for secret in secrets)
+
+
+def test_a_users_name_is_left_out_where_names_are(target: MemoryTarget) -> None:
+    target.redaction = Redaction.of(["user"])
+    run(["user", "revoke", "ann@example.com"])
+    assert {line.target for line in target.lines()} == {"[REDACTED]"}
+    assert all("ann@" not in line.line() for line in target.lines())

@@ -10,8 +10,11 @@ from typing import Annotated, TypeVar
 import typer
 
 from empath.control import circuits
+from empath.control.changing import change
 from empath.control.options import SETTINGS, AsJson, StateDir, new_console, print_json
 from empath.control.target import DEFAULT_STATE_DIR, Target, find_target
+from empath.domain.circuit import Circuit
+from empath.pipeline.operator_log import Entry
 from empath.ports.gates import Gates
 
 T = TypeVar("T")
@@ -35,10 +38,15 @@ def list_(state_dir: StateDir = DEFAULT_STATE_DIR, as_json: AsJson = False) -> N
 @circuit.command()
 def reset(site: Site, state_dir: StateDir = DEFAULT_STATE_DIR, as_json: AsJson = False) -> None:
     """Close a site's circuit: the next mail for it goes at once. Exits with 1 when it was not open."""
-    now = datetime.now(UTC)
-    before = _with_gates(
-        find_target(state_dir), lambda gates: circuits.reset(gates, site.strip().lower(), now)
-    )
+    now, name = datetime.now(UTC), site.strip().lower()
+
+    async def close(gates: Gates, line: Entry) -> Circuit:
+        before = await circuits.reset(gates, name, now)
+        line.before, line.after = f"{before.phase(now)}: {before.cause}", "closed"
+        return before
+
+    target = find_target(state_dir)
+    before = change(target, "circuit reset", name, target.gates, close)
     if as_json:
         print_json({"circuit": circuits.circuit_document(site, before, now)})
     else:

@@ -10,12 +10,14 @@ from typing import Annotated, TypeVar
 import typer
 
 from empath.control import dns_documents, dns_reading, dns_render
+from empath.control.changing import change
 from empath.control.errors import FAILED, BadUsage
 from empath.control.options import SETTINGS, AsJson, StateDir, new_console, print_json
 from empath.control.target import DEFAULT_STATE_DIR, DnsPorts, Target, find_target
 from empath.net.nameserver import parse_nameserver
 from empath.net.resolver import DnsResolver
-from empath.ports import DnsAnswer, DnsOrders
+from empath.pipeline.operator_log import Entry
+from empath.ports import DnsAnswer, DnsOrders, DnsOverride
 from empath.system import UlidSource
 
 T = TypeVar("T")
@@ -99,7 +101,14 @@ def clear(
     if (domain is None) is not everything:
         raise BadUsage("either a domain or --all is needed")
     name = None if domain is None else dns_reading.read_name(domain)
-    deleted = _with_dns(find_target(state_dir), lambda ports: ports.cache.clear(name, datetime.now(UTC)))
+
+    async def forget(ports: DnsPorts, line: Entry) -> int:
+        deleted = await ports.cache.clear(name, datetime.now(UTC))
+        line.after = f"{deleted} shared answers deleted"
+        return deleted
+
+    target = find_target(state_dir)
+    deleted = change(target, "dns clear", name or "everything", target.dns, forget)
     if as_json:
         print_json({"domain": name, "deleted": deleted})
     else:
@@ -125,14 +134,26 @@ def override(
         raise BadUsage("either hosts or --remove is needed")
     name = dns_reading.read_name(domain)
     wanted = dns_reading.read_hosts(hosts, datetime.now(UTC)) if hosts else None
-    _with_dns(find_target(state_dir), lambda ports: ports.cache.override(name, wanted))
+
+    async def put(ports: DnsPorts, line: Entry) -> None:
+        line.before = _hosts_of((await ports.cache.orders()).overrides.get(name))
+        await ports.cache.override(name, wanted)
+        line.after = _hosts_of(wanted)
+
+    target = find_target(state_dir)
+    change(target, "dns override", name, target.dns, put)
     if as_json:
         print_json({"override": dns_documents.override_document(name, wanted)})
     elif wanted is None:
         new_console().print(f"DNS has its say about {name} again; {SOON}", markup=False)
     else:
-        shown = ", ".join(str(exchanger) for exchanger in wanted.exchangers)
-        new_console().print(f"mail for {name} goes to {shown}; {SOON}", markup=False)
+        new_console().print(f"mail for {name} goes to {_hosts_of(wanted)}; {SOON}", markup=False)
+
+
+def _hosts_of(override: DnsOverride | None) -> str:
+    if override is None:
+        return "as DNS says"
+    return ", ".join(str(exchanger) for exchanger in override.exchangers)
 
 
 def _check_nameserver(text: str) -> None:

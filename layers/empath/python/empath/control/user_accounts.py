@@ -100,6 +100,17 @@ async def revoke(users: Users, name: str, now: datetime) -> User:
     return user if user.is_revoked else await change(users, name, {"revoked_at": whole_milliseconds(now)})
 
 
+def told(user: User) -> str:
+    """What an audit line says of a user: all but the name, and of the password whether there is one."""
+    words = user.model_dump(mode="json", exclude={"name", "password_hash", "created_at"}, exclude_none=True)
+    words["password"] = "set" if user.password_hash is not None else "none"
+    return ", ".join(f"{name} {_plain(value)}" for name, value in words.items())
+
+
+def _plain(value: object) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
 def _checked(words: dict[str, object]) -> User:
     try:
         return read_user(words)

@@ -12,11 +12,13 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from empath.control import render, user_accounts
+from empath.control.changing import change
 from empath.control.documents import user_document
 from empath.control.errors import BadUsage
 from empath.control.options import SETTINGS, AsJson, StateDir, new_console, print_json
 from empath.control.target import DEFAULT_STATE_DIR, Target, find_target
 from empath.domain.user import User
+from empath.pipeline.operator_log import Entry
 from empath.ports import Users
 
 T = TypeVar("T")
@@ -48,8 +50,9 @@ def add(
     as_json: AsJson = False,
 ) -> None:
     """Make a user. Its password is generated and shown this once, unless an option says otherwise."""
-    fields = {
-        "name": user_accounts.read_name(name),
+    wanted = user_accounts.read_name(name)
+    fields: dict[str, Any] = {
+        "name": wanted,
         "domains": domain,
         "tenant": tenant,
         "priority": priority,
@@ -59,7 +62,13 @@ def add(
     target = find_target(state_dir)
     password, is_new = _password(password_stdin=password_stdin, no_password=no_password)
     fields["password_hash"] = user_accounts.kept(password)
-    added = _with_users(target, lambda users: user_accounts.add(users, fields, datetime.now(UTC)))
+
+    async def put(users: Users, line: Entry) -> User:
+        added = await user_accounts.add(users, fields, datetime.now(UTC))
+        line.after = user_accounts.told(added)
+        return added
+
+    added = change(target, "user add", wanted, target.users, put, field="user")
     _tell(added, "added", as_json=as_json, password=password if is_new else None)
 
 
@@ -114,23 +123,30 @@ def set_(
     if not fields:
         raise BadUsage("nothing to change: see `empathctl user set --help`")
     user_accounts.check_fields(fields)
-    _change(wanted, fields, "changed", state_dir, as_json=as_json)
+    _tell(_changed("user set", wanted, fields, find_target(state_dir)), "changed", as_json=as_json)
 
 
 @user.command()
 def revoke(name: Name, state_dir: StateDir = DEFAULT_STATE_DIR, as_json: AsJson = False) -> None:
     """Let a user in no more. The record stays, and `restore` takes it back."""
     wanted = user_accounts.read_name(name)
-    revoked = _with_users(
-        find_target(state_dir), lambda users: user_accounts.revoke(users, wanted, datetime.now(UTC))
-    )
+
+    async def put(users: Users, line: Entry) -> User:
+        revoked = await user_accounts.revoke(users, wanted, datetime.now(UTC))
+        line.after = user_accounts.told(revoked)
+        return revoked
+
+    target = find_target(state_dir)
+    revoked = change(target, "user revoke", wanted, target.users, put, field="user")
     _tell(revoked, "is revoked", as_json=as_json)
 
 
 @user.command()
 def restore(name: Name, state_dir: StateDir = DEFAULT_STATE_DIR, as_json: AsJson = False) -> None:
     """Let a revoked user in again, with its password of before."""
-    _change(user_accounts.read_name(name), {"revoked_at": None}, "is in force", state_dir, as_json=as_json)
+    wanted = user_accounts.read_name(name)
+    restored = _changed("user restore", wanted, {"revoked_at": None}, find_target(state_dir))
+    _tell(restored, "is in force", as_json=as_json)
 
 
 @user.command()
@@ -146,7 +162,7 @@ def passwd(
     target = find_target(state_dir)
     password, is_new = _password(password_stdin=password_stdin, no_password=no_password)
     fields = {"password_hash": user_accounts.kept(password)}
-    changed = _with_users(target, lambda users: user_accounts.change(users, wanted, fields))
+    changed = _changed("user passwd", wanted, fields, target)
     words = "has no password any more" if password is None else "has a new password"
     _tell(changed, words, as_json=as_json, password=password if is_new else None)
 
@@ -162,10 +178,14 @@ def _password(*, password_stdin: bool, no_password: bool) -> tuple[str | None, b
     return user_accounts.new_password(), True
 
 
-def _change(name: str, fields: dict[str, Any], words: str, state_dir: StateDir, *, as_json: bool) -> None:
-    target = find_target(state_dir)
-    changed = _with_users(target, lambda users: user_accounts.change(users, name, fields))
-    _tell(changed, words, as_json=as_json)
+def _changed(action: str, name: str, fields: dict[str, Any], target: Target) -> User:
+    async def put(users: Users, line: Entry) -> User:
+        line.before = user_accounts.told(await user_accounts.find(users, name))
+        changed = await user_accounts.change(users, name, fields)
+        line.after = user_accounts.told(changed)
+        return changed
+
+    return change(target, action, name, target.users, put, field="user")
 
 
 def _with_users(target: Target, work: Callable[[Users], Awaitable[T]]) -> T:

@@ -22,7 +22,7 @@ from typing import Any
 
 from empath.domain.audit import AuditRecord
 from empath.domain.errors import AuditTrouble
-from empath.domain.redaction import NOTHING_LEFT_OUT, Redaction
+from empath.domain.redaction import NOTHING_LEFT_OUT, REDACTED, RedactedField, Redaction
 from empath.pipeline.audit_trail import AuditTrail
 from empath.ports import Audit, Clock, IdSource
 
@@ -50,14 +50,20 @@ class OperatorLog:
     redaction: Redaction = NOTHING_LEFT_OUT
 
     @asynccontextmanager
-    async def entry(self, action: str, target: str) -> AsyncIterator[Entry]:
-        """Around one change of `target`. Raises AuditTrouble, whose words say whether the change was made."""
+    async def entry(
+        self, action: str, target: str, field: RedactedField | None = None
+    ) -> AsyncIterator[Entry]:
+        """Around one change of `target`, which the trail may be set to leave out as it does a `field`.
+
+        Raises AuditTrouble, whose words say whether the change was made.
+        """
         entry = Entry()
         if self.audit is None:
             yield entry
             return
         name = self.ids.new_id()
-        about: dict[str, Any] = {"operator": self.operator, "action": action, "target": target}
+        shown = self._shown(target, field)
+        about: dict[str, Any] = {"operator": self.operator, "action": action, "target": shown}
         try:
             await self._append(f"{name}/asked", about | {"result": "asked"})
         except AuditTrouble as error:
@@ -66,9 +72,8 @@ class OperatorLog:
             yield entry
         except Exception as error:
             try:
-                await self._append(
-                    f"{name}/ended", about | {"result": "failed", "problem": _words(str(error))}
-                )
+                problem = _words(str(error).replace(target, shown))
+                await self._append(f"{name}/ended", about | {"result": "failed", "problem": problem})
             except AuditTrouble:
                 # What went wrong in the first place is what the operator has to hear of.
                 logger.warning("the audit trail does not say that this failed", extra={"action": action})
@@ -80,6 +85,11 @@ class OperatorLog:
             raise AuditTrouble(
                 f"it was done, but the audit trail says only that it was asked: {error}"
             ) from error
+
+    def _shown(self, target: str, field: RedactedField | None) -> str:
+        if field is None or field not in self.redaction.fields:
+            return target
+        return self.redaction.address(field, target) if field == "recipient" else REDACTED
 
     async def _append(self, line: str, words: dict[str, Any]) -> None:
         if self.audit is not None:
