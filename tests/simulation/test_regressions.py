@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+from datetime import timedelta
+from typing import Any
+
 import pytest
 
 from empath.domain.delivery_state import State
 from empath.domain.outcome import Deferred, Failed
 from empath.domain.reply import Reply
+from empath.pipeline.connection_slots import ConnectionSlot, ConnectionSlots
+from empath.pipeline.gates_reach import Reach
 from empath.pipeline.jobs import DsnJob
+from empath.testing.clock import ManualClock
 from empath.testing.memory_dialer import ScriptedDialer
+from empath.testing.memory_gates import MemoryGates
+from empath.testing.metrics import CountedMetrics
 from empath.testing.relay import MemoryRelay
 from empath.testing.simulation import plan_of, run
 
@@ -53,3 +62,29 @@ async def test_a_late_report_job_leaves_a_report_alone_that_is_on_its_way() -> N
     assert f"messages/{report_id}" in relay.spool.objects
     await relay.run()
     assert relay.spool.objects == {}
+
+
+async def test_a_connection_given_back_at_once_does_not_take_its_site_from_who_was_about_to_ask() -> None:
+    clock = ManualClock()
+    slots = ConnectionSlots(Yielding(), clock, Reach(clock, CountedMetrics()))  # type: ignore[arg-type]
+    until = clock.now() + timedelta(minutes=1)
+
+    async def first() -> None:
+        slot = await slots.take("mx.b.test", limit=2, owner="first", until=until)
+        assert slot is not None
+        await slots.release(slot)
+
+    async def second() -> ConnectionSlot | None:
+        return await slots.take("mx.b.test", limit=2, owner="second", until=until)
+
+    _, slot = await asyncio.gather(first(), second())
+    assert slot is not None
+    await slots.release(slot)
+
+
+class Yielding(MemoryGates):
+    """Whoever asks the store lets others go on meanwhile."""
+
+    async def take_connection(self, site: str, **asked: Any) -> int | None:
+        await asyncio.sleep(0)
+        return await super().take_connection(site, **asked)

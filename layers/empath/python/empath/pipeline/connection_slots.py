@@ -32,6 +32,9 @@ class ConnectionSlot:
 @dataclass(slots=True)
 class _Site:
     in_use: int = 0
+    arriving: int = 0
+    """Who is about to ask, or to wait. Its lock alone does not tell: it is free for a moment from one to the
+    next."""
     is_full: bool = False
     """All numbers were taken when last somebody asked."""
     asking: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -48,16 +51,20 @@ class ConnectionSlots:
     async def take(self, site: str, *, limit: int, owner: str, until: datetime) -> ConnectionSlot | None:
         """The right to a connection, once this worker has one free; None when others have them all."""
         here = self._sites.setdefault(site, _Site())
-        async with here.asking:
-            if not (here.is_full and here.in_use):
-                slot = await self._ask(here, site, limit, owner, until)
-                if slot is not None:
-                    here.in_use += 1
-                    return slot
-            if not here.in_use:
-                return None
-            waiting: asyncio.Future[ConnectionSlot | None] = asyncio.get_running_loop().create_future()
-            here.waiting.append(waiting)
+        here.arriving += 1
+        try:
+            async with here.asking:
+                if not (here.is_full and here.in_use):
+                    slot = await self._ask(here, site, limit, owner, until)
+                    if slot is not None:
+                        here.in_use += 1
+                        return slot
+                if not here.in_use:
+                    return None
+                waiting: asyncio.Future[ConnectionSlot | None] = asyncio.get_running_loop().create_future()
+                here.waiting.append(waiting)
+        finally:
+            here.arriving -= 1
         return await waiting
 
     async def _ask(
@@ -91,7 +98,7 @@ class ConnectionSlots:
                     return
         here.in_use -= 1
         here.is_full = False
-        if not here.in_use and not here.waiting and not here.asking.locked():
+        if not here.in_use and not here.waiting and not here.arriving:
             del self._sites[slot.site]
         if slot.number is None or self._reach.is_alone:
             return
