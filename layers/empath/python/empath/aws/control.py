@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 P = TypeVar("P")
 
 SCHEMA = 1
+PREFIX = "policy#"
 
 FRESH_FOR = timedelta(seconds=30)
 """How long an item is not read again; the longest that a change needs to take effect."""
@@ -61,8 +62,8 @@ class DynamoControl:
         self._table = table
         self._clock = clock
         self._metrics = metrics
-        self._domains = _Kind("policy#", PolicyItems(read_policy))
-        self._tenants = _Kind("policy#tenant:", PolicyItems(read_tenant_policy))
+        self._domains = _Kind(PREFIX, PolicyItems(read_policy))
+        self._tenants = _Kind(f"{PREFIX}tenant:", PolicyItems(read_tenant_policy))
 
     async def policy(self, domain: str) -> DomainPolicy:
         return await self._policy(self._domains, domain.lower())
@@ -124,7 +125,7 @@ class DynamoControl:
         with trouble(ControlTrouble, f"reading {key}"):
             answer = await self._client.get_item(TableName=self._table, Key={"pk": {"S": key}})
         try:
-            kind.items.take(name, _settings(answer.get("Item") or {}))
+            kind.items.take(name, settings_of(answer.get("Item") or {}))
         except InvalidPolicy as error:
             # The error names fields and rules; neither is a secret.
             logger.warning("an invalid policy is ignored", extra={"policy": key, "fault": str(error)})
@@ -138,7 +139,8 @@ def _forget_the_oldest(kind: _Kind[P]) -> None:
         kind.items.forget(name)
 
 
-def _settings(item: Mapping[str, Any]) -> Mapping[str, Any]:
+def settings_of(item: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The settings in an item, empty for no item; InvalidPolicy when they cannot be read."""
     if not item:
         return {}
     try:

@@ -15,6 +15,7 @@ from empath.control.errors import FAILED, BadUsage
 from empath.control.local_commands import local
 from empath.control.options import SETTINGS, AsJson, StateDir, new_console, print_json
 from empath.control.queue_commands import queue
+from empath.control.policy_commands import policy
 from empath.control.reconcile_commands import reconcile
 from empath.control.suppress_commands import suppress
 from empath.control.target import DEFAULT_STATE_DIR, find_local
@@ -25,6 +26,7 @@ app.add_typer(queue, name="queue")
 app.add_typer(user, name="user")
 app.add_typer(audit, name="audit")
 app.add_typer(suppress, name="suppress")
+app.add_typer(policy, name="policy")
 app.add_typer(dns, name="dns")
 app.add_typer(circuit, name="circuit")
 app.add_typer(local, name="local")

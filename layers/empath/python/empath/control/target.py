@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from empath.pipeline.operator_log import OperatorLog
     from empath.ports import Audit, Control, DnsCache, Ledger, Suppressions, Users
     from empath.ports.gates import Gates
+    from empath.ports.policies import Policies
     from empath.ports.queue import QueueName
 
 DEFAULT_STATE_DIR = Path(".empath")
@@ -116,6 +117,17 @@ class Target:
         table = self.output("ControlTable")
         async with AwsSession(None, **self.client_arguments) as session:
             yield DynamoUsers(await session.dynamodb(), table, clock=SystemClock())
+
+    @asynccontextmanager
+    async def policies(self) -> AsyncIterator[Policies]:
+        """Raises ControlError or ControlTrouble."""
+        from empath.aws.policies import DynamoPolicies
+        from empath.aws.session import AwsSession
+        from empath.system import SystemClock
+
+        table = self.output("ControlTable")
+        async with AwsSession(None, **self.client_arguments) as session:
+            yield DynamoPolicies(await session.dynamodb(), table, clock=SystemClock())
 
     @asynccontextmanager
     async def gates(self) -> AsyncIterator[Gates]:

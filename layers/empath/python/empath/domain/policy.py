@@ -113,8 +113,24 @@ def _read(model: type[M], settings: Mapping[str, Any]) -> M:
     try:
         return model.model_validate(dict(settings))
     except ValidationError as error:
-        faults = "; ".join(
-            f"{'.'.join(str(part) for part in fault['loc']) or 'policy'}: {fault['msg']}"
-            for fault in error.errors(include_url=False)
-        )
+        faults = "; ".join(_told(model, fault) for fault in error.errors(include_url=False))
         raise InvalidPolicy(faults) from error
+
+
+def _told(model: type[BaseModel], fault: Any) -> str:
+    name = ".".join(str(part) for part in fault["loc"]) or "policy"
+    if fault["type"] != "extra_forbidden":
+        return f"{name}: {fault['msg'].removeprefix('Value error, ')}"
+    import difflib  # only for whoever made a mistake
+
+    close = difflib.get_close_matches(name, _names(model().model_dump()), n=1)
+    return f"{name}: there is no such setting" + (f"; did you mean {close[0]}?" if close else "")
+
+
+def _names(settings: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Every setting and every group of them, with dots."""
+    names = [f"{prefix}{name}" for name in settings]
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            names += _names(value, f"{prefix}{name}.")
+    return names
