@@ -81,6 +81,7 @@ class Settings(RouteRights, IngressSettings):
     deliver_concurrency: int = Field(100, ge=2, le=1000)
     deliver_high_concurrency: int = Field(20, ge=2, le=1000)
     deliver_bulk_concurrency: int = Field(50, ge=2, le=1000)
+    deliver_slow_concurrency: int = Field(20, ge=2, le=1000)
     retry_concurrency: int = Field(20, ge=2, le=1000)
     dsn_concurrency: int = Field(5, ge=2, le=1000)
     journal_retries: int = Field(10, ge=0, le=10_000)
@@ -217,6 +218,7 @@ def _local_defaults() -> dict[str, object]:
         "deliver_concurrency": 2,
         "deliver_high_concurrency": 2,
         "deliver_bulk_concurrency": 2,
+        "deliver_slow_concurrency": 2,
         "retry_concurrency": 2,
         "dsn_concurrency": 2,
     }

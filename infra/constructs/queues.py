@@ -18,6 +18,7 @@ CONSUMERS: dict[QueueName, FunctionName] = {
     QueueName.DELIVERY: "deliver",
     QueueName.DELIVERY_HIGH: "deliver",
     QueueName.DELIVERY_BULK: "deliver",
+    QueueName.DELIVERY_SLOW: "deliver",
     QueueName.RETRY: "deliver",
     QueueName.DSN: "dsn",
 }

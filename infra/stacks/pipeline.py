@@ -69,6 +69,7 @@ class Pipeline(cdk.Stack):
             QueueName.DELIVERY: settings.deliver_concurrency,
             QueueName.DELIVERY_HIGH: settings.deliver_high_concurrency,
             QueueName.DELIVERY_BULK: settings.deliver_bulk_concurrency,
+            QueueName.DELIVERY_SLOW: settings.deliver_slow_concurrency,
             QueueName.RETRY: settings.retry_concurrency,
         }
         for name, batches in concurrency.items():

@@ -144,7 +144,7 @@ async def test_deploying_where_no_aws_answers_is_a_clear_error(tmp_path: Path, p
 
 
 def test_outputs_become_the_environment_of_a_process() -> None:
-    names = ("Accepted", "Delivery", "DeliveryHigh", "DeliveryBulk", "Retry", "Dsn")
+    names = ("Accepted", "Delivery", "DeliveryHigh", "DeliveryBulk", "DeliverySlow", "Retry", "Dsn")
     outputs = {"SpoolBucket": "b", "DeliveriesTable": "d", "ControlTable": "c"}
     outputs |= {f"{name}QueueUrl": name for name in names}
     outputs |= {f"{name}DeadLetterQueueUrl": name for name in (*names, "Journal")}

@@ -51,6 +51,7 @@ ENVIRONMENT = {
     "EMPATH_DELIVERY_BULK_QUEUE_URL",
     "EMPATH_DELIVERY_HIGH_QUEUE_URL",
     "EMPATH_DELIVERY_QUEUE_URL",
+    "EMPATH_DELIVERY_SLOW_QUEUE_URL",
     "EMPATH_DNS_CACHE",
     "EMPATH_DSN_QUEUE_URL",
     "EMPATH_FUNCTION",
@@ -147,13 +148,13 @@ def test_the_clock_knows_the_dead_letter_queues_by_name(aws: Synthesised) -> Non
     value = aws.function("retry")["Environment"]["Variables"]["EMPATH_DEAD_LETTER_QUEUE_URLS"]
     text = "".join(part if isinstance(part, str) else "URL" for part in value["Fn::Join"][1])
     assert json.loads(text) == dict.fromkeys(
-        ("accepted", "delivery", "delivery-high", "delivery-bulk", "retry", "dsn"), "URL"
+        ("accepted", "delivery", "delivery-high", "delivery-bulk", "delivery-slow", "retry", "dsn"), "URL"
     )
 
 
 def test_every_mapping_takes_partial_batch_responses(aws: Synthesised) -> None:
     mappings = aws.properties("AWS::Lambda::EventSourceMapping")
-    assert len(mappings) == 7
+    assert len(mappings) == 8
     for mapping in mappings.values():
         assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
 
@@ -172,6 +173,7 @@ def test_queues_are_read_ten_jobs_at_a_time_with_bounded_concurrency(aws: Synthe
             settings.deliver_concurrency,
             settings.deliver_high_concurrency,
             settings.deliver_bulk_concurrency,
+            settings.deliver_slow_concurrency,
             settings.retry_concurrency,
             settings.dsn_concurrency,
         ]

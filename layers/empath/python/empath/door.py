@@ -65,6 +65,7 @@ def received_jobs(event: Event) -> list[ReceivedJob]:
             receive_count=int(record["attributes"].get("ApproximateReceiveCount", "1")),
             message_id=record["messageId"],
             trace_header=record["attributes"].get("AWSTraceHeader"),
+            group=record["attributes"].get("MessageGroupId"),
         )
         for record in event["Records"]
     ]

@@ -35,6 +35,9 @@ class FunctionConfig(Environment):
     delivery_bulk_queue_url: Url | None = variable(
         "EMPATH_DELIVERY_BULK_QUEUE_URL", None, "the URL of an SQS queue"
     )
+    delivery_slow_queue_url: Url | None = variable(
+        "EMPATH_DELIVERY_SLOW_QUEUE_URL", None, "the URL of an SQS queue"
+    )
     retry_queue_url: Url | None = variable("EMPATH_RETRY_QUEUE_URL", None, "the URL of an SQS queue")
     dsn_queue_url: Url | None = variable("EMPATH_DSN_QUEUE_URL", None, "the URL of an SQS queue")
     dead_letter_queue_urls: QueueUrls = variable(
@@ -78,6 +81,7 @@ class FunctionConfig(Environment):
             QueueName.DELIVERY: self.delivery_queue_url,
             QueueName.DELIVERY_HIGH: self.delivery_high_queue_url,
             QueueName.DELIVERY_BULK: self.delivery_bulk_queue_url,
+            QueueName.DELIVERY_SLOW: self.delivery_slow_queue_url,
             QueueName.RETRY: self.retry_queue_url,
             QueueName.DSN: self.dsn_queue_url,
         }

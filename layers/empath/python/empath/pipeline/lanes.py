@@ -5,6 +5,9 @@
     normal     delivery         retry
     bulk       delivery-bulk    delivery-bulk
 
+What goes to a site that takes long over each message (pipeline.slow_sites) moves to `delivery-slow`, unless
+it is `high`: there it would wait behind bulk mail for the same site.
+
 Workers of one queue are never busy with another's jobs. Within a queue jobs have a group, their tenant, and
 SQS serves a quiet group before one that is noisy. All priorities share `accepted`; there the group says the
 priority too.
@@ -37,6 +40,11 @@ _KEPT = MAX_GROUP - len("/normal") - len("~") - _DIGEST
 
 def queue_of_first(priority: Priority) -> QueueName:
     return _FIRST[priority]
+
+
+def is_left_for_slow_sites(queue: QueueName) -> bool:
+    """Whether jobs of slow sites move from this queue to their own."""
+    return queue not in (QueueName.DELIVERY_HIGH, QueueName.DELIVERY_SLOW)
 
 
 def queue_of_further(priority: Priority) -> QueueName:

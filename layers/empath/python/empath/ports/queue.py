@@ -28,6 +28,7 @@ class QueueName(StrEnum):
     DELIVERY = "delivery"
     DELIVERY_HIGH = "delivery-high"
     DELIVERY_BULK = "delivery-bulk"
+    DELIVERY_SLOW = "delivery-slow"
     RETRY = "retry"
     DSN = "dsn"
 
@@ -47,9 +48,7 @@ class QueueName(StrEnum):
         return f"EMPATH_{self.name}_QUEUE_URL"
 
 
-_DELIVERIES = frozenset(
-    {QueueName.DELIVERY, QueueName.DELIVERY_HIGH, QueueName.DELIVERY_BULK, QueueName.RETRY}
-)
+_DELIVERIES = frozenset(set(QueueName) - {QueueName.ACCEPTED, QueueName.DSN})
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,7 @@ FUNCTIONS = {
     QueueName.DELIVERY: "deliver",
     QueueName.DELIVERY_HIGH: "deliver",
     QueueName.DELIVERY_BULK: "deliver",
+    QueueName.DELIVERY_SLOW: "deliver",
     QueueName.RETRY: "deliver",
     QueueName.DSN: "dsn",
 }
