@@ -11,7 +11,7 @@ runtime = functions_runtime()
 
 async def work(event: Event, invocation: Invocation) -> Failures:
     ports = runtime.ports
-    await ports.open("spool", "queue", "ledger", "control", "gatekeeper", "routes")
+    await ports.open("spool", "queue", "ledger", "control", "gatekeeper", "slow_sites", "routes")
     stage = Delivery.over(ports)
 
     async def one(job: DeliveryJob, received: ReceivedJob, queue: QueueName) -> bool:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from empath.aws.spool import S3Spool
     from empath.net.pool import ConnectionPool
     from empath.pipeline.gates import Gatekeeper
+    from empath.pipeline.slow_sites import SlowSites
     from empath.ports import (
         Audit,
         Clock,
@@ -129,6 +130,12 @@ class Ports:
         return made
 
     @property
+    def slow_sites(self) -> SlowSites:
+        """What this process knows of how quickly sites take mail."""
+        made: SlowSites = self._get("slow_sites")
+        return made
+
+    @property
     def resolver(self) -> Resolver:
         made: Resolver = self._get("resolver")
         return made
@@ -215,7 +222,7 @@ class Ports:
 
                 table = config.need("deliveries_table")
                 return DynamoLedger(await self._aws().dynamodb(), table)
-            case "control" | "users" | "quotas" | "gatekeeper" | "dns_cache":
+            case "control" | "users" | "quotas" | "gatekeeper" | "slow_sites" | "dns_cache":
                 return await self._make_of_control(name, config.need("control_table"))
             case "audit" | "events" | "suppressions":
                 return await self._make_of_journal(name)
@@ -307,6 +314,11 @@ class Ports:
 
                 gates = DynamoGates(client, table, clock=self.clock)
                 return Gatekeeper(gates, self.clock, self.ids, self.metrics, self._close_idle)
+            case "slow_sites":
+                from empath.aws.trials import DynamoTrials
+                from empath.pipeline.slow_sites import SlowSites
+
+                return SlowSites(DynamoTrials(client, table), self.clock, self.metrics)
         from empath.aws.dns_cache import DynamoDnsCache
 
         return DynamoDnsCache(client, table, clock=self.clock, metrics=self.metrics)

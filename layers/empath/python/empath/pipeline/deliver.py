@@ -2,7 +2,8 @@
 
     gates -> claim -> transaction -> record -> follow-ups -> the job is acknowledged
 
-A gate that holds the delivery back (pipeline.gates) sends it away until later, and no attempt is made.
+The job of a site that takes long moves to a queue of its own (pipeline.slow_sites). A gate that holds the
+delivery back (pipeline.gates) sends it away until later, and no attempt is made.
 Death before the record: the lease ends, the job comes back, a new attempt is made, and the claim that
 nobody recorded shows as ambiguous. Death after it: the job that comes back finds the ledger ahead of
 itself and only completes the follow-ups.
@@ -13,10 +14,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from empath.domain.circuit import Signal
 from empath.domain.classification import classify
 from empath.domain.delivery_state import State
 from empath.domain.errors import (
@@ -37,8 +39,12 @@ from empath.pipeline import ambiguity
 from empath.pipeline.conclude import AttemptResult, Conclusion, conclude, waiting_recipients
 from empath.pipeline.followups import FollowUps
 from empath.pipeline.gates import Gatekeeper, Pass
+from empath.pipeline.invocation import MINIMUM_FOR_ATTEMPT, Invocation
 from empath.pipeline.jobs import DeliveryJob
+from empath.pipeline.lanes import is_left_for_slow_sites
 from empath.pipeline.postponement import Postponement
+from empath.pipeline.returning import Returning
+from empath.pipeline.slow_sites import Lane, SlowSites
 from empath.pipeline.stage import Stage
 from empath.ports import (
     Claimed,
@@ -60,14 +66,10 @@ from empath.ports import (
     Transaction,
 )
 
+__all__ = ["Delivery", "Invocation"]
+
 LEASE_MARGIN = timedelta(seconds=10)
 """How much longer than the invocation a lease lasts: the skew between two workers' clocks."""
-
-MAX_RESERVE = 10.0
-"""Seconds of an invocation kept for recording what happened (a fifth of it when it is short)."""
-
-MINIMUM_FOR_ATTEMPT = 5.0
-"""Seconds that must be left, beyond the reserve, for an attempt to be begun at all."""
 
 RECORD_PAUSES = (0.1, 0.3, 1.0, 2.0, 4.0)
 """Seconds between tries to record: an unrecorded success is a duplicate in the making."""
@@ -75,22 +77,12 @@ RECORD_PAUSES = (0.1, 0.3, 1.0, 2.0, 4.0)
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Invocation:
-    """One run of a worker: how many seconds it has left, and how many of them are for recording."""
+@dataclass(slots=True)
+class Heard:
+    """How long an attempt took, and whether the site took or refused the mail; as far as there was one."""
 
-    remaining: Callable[[], float]
-    reserve: float
-
-    @classmethod
-    def begun(cls, remaining: Callable[[], float]) -> Invocation:
-        """An invocation that begins now."""
-        return cls(remaining, min(MAX_RESERVE, remaining() / 5))
-
-    @property
-    def for_attempts(self) -> float:
-        """Seconds left for talking to next hops."""
-        return self.remaining() - self.reserve
+    took: float = 0.0
+    is_good: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +97,7 @@ class Work:
     policy: DomainPolicy
     next_hop: NextHop | Refusal
     owner: str
+    heard: Heard = field(default_factory=Heard)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +111,8 @@ class Delivery(Stage):
     clock: Clock
     ids: IdSource
     metrics: Metrics
+    slow_sites: SlowSites | None = None
+    """None: every site's mail stays on its queue."""
 
     async def deliver(
         self, job: DeliveryJob, *, queue: QueueName, received: ReceivedJob, invocation: Invocation
@@ -126,9 +121,8 @@ class Delivery(Stage):
 
         Raises a Trouble when something does not answer; the job is to come back then too.
         """
-        if invocation.for_attempts < MINIMUM_FOR_ATTEMPT:
-            await self.queue.hide(queue, received.receipt, 0)
-            return False
+        if not invocation.has_time():
+            return await self._give_back(queue, received)
         # Read before the claim, so that trouble with any of it leaves no lease behind.
         (policy, next_hop), message, _ = await asyncio.gather(
             self._policy_and_next_hop(job.domain),
@@ -142,30 +136,66 @@ class Delivery(Stage):
         if isinstance(next_hop, Refusal):
             # There is no site to ask about; the attempt says why.
             return await self._claim_and_attempt(work, None)
-        admitted = await self.gatekeeper.admit(
-            next_hop.site,
-            policy,
-            slot=job.slot,
-            priority=message.priority,
-            owner=work.owner,
-            until=self._lease_end(invocation),
-            time_left=lambda: invocation.for_attempts - MINIMUM_FOR_ATTEMPT,
+        lane = await self._lane(work, next_hop.site)
+        if lane is Lane.SLOW:
+            await self._returning.move(job, received)
+            return True
+        try:
+            return await self._through_the_gates(work, next_hop.site, lane)
+        finally:
+            if self.slow_sites is not None:
+                heard = work.heard
+                await self.slow_sites.ended(
+                    next_hop.site, owner=work.owner, took=heard.took, is_good=heard.is_good
+                )
+
+    async def _lane(self, work: Work, site: str) -> Lane | HeldBack:
+        if self.slow_sites is None or not is_left_for_slow_sites(work.queue):
+            return Lane.USUAL
+        if not work.policy.circuit.enabled:
+            return Lane.USUAL
+        return await self.gatekeeper.lets_alone(site, work.policy) or await self.slow_sites.ask(
+            site, owner=work.owner, time_left=lambda: work.invocation.for_attempts - MINIMUM_FOR_ATTEMPT
+        )
+
+    async def _through_the_gates(self, work: Work, site: str, lane: Lane | HeldBack) -> bool:
+        invocation = work.invocation
+        admitted = (
+            lane
+            if isinstance(lane, HeldBack)
+            else await self.gatekeeper.admit(
+                site,
+                work.policy,
+                slot=work.job.slot,
+                priority=work.message.priority,
+                owner=work.owner,
+                until=self._lease_end(invocation),
+                time_left=lambda: invocation.for_attempts - MINIMUM_FOR_ATTEMPT,
+            )
         )
         if isinstance(admitted, HeldBack):
             waiting = Postponement(self.queue, self.ledger, self.clock, self.ids, self.metrics)
             claim = await waiting.put_off(
-                job,
+                work.job,
                 admitted,
-                queue=queue,
-                received=received,
-                message=message,
-                policy=policy,
+                queue=work.queue,
+                received=work.received,
+                message=work.message,
+                policy=work.policy,
             )
             return claim is None or await self._conclude_job(work, claim, None)
         try:
             return await self._claim_and_attempt(work, admitted)
         finally:
             await self.gatekeeper.close(admitted)
+
+    async def _give_back(self, queue: QueueName, received: ReceivedJob) -> bool:
+        await self._returning.give_back(queue, received)
+        return True
+
+    @property
+    def _returning(self) -> Returning:
+        return Returning(self.queue, self.ledger, self.clock, self.metrics)
 
     async def _policy_and_next_hop(self, domain: str) -> tuple[DomainPolicy, NextHop | Refusal]:
         policy = await self.control.policy(domain)
@@ -178,10 +208,12 @@ class Delivery(Stage):
         return self.clock.now() + timedelta(seconds=invocation.remaining()) + LEASE_MARGIN
 
     async def _claim_and_attempt(self, work: Work, admitted: Pass | None) -> bool:
-        if work.invocation.for_attempts < MINIMUM_FOR_ATTEMPT:
+        takes = 0.0
+        if self.slow_sites is not None and not isinstance(work.next_hop, Refusal):
+            takes = self.slow_sites.takes(work.next_hop.site)
+        if not work.invocation.has_time(takes):
             # Waiting for a lookup or at a gate took what time there was.
-            await self.queue.hide(work.queue, work.received.receipt, 0)
-            return False
+            return await self._give_back(work.queue, work.received)
         claim = await self.ledger.claim(
             work.job.key,
             attempt=work.job.attempt,
@@ -222,9 +254,13 @@ class Delivery(Stage):
         on_ambiguous = work.policy.on_ambiguous
         result = ambiguity.without_attempt(record, on_ambiguous)
         if result is None:
+            began = self.clock.now()
             result = await self._attempt(record, work)
             if admitted is not None and result.next_hop is not None:
                 admitted.hear(result.outcomes.values())
+                work.heard.took = (self.clock.now() - began).total_seconds()
+                if admitted.heard is not None:
+                    work.heard.is_good = admitted.heard.signal is Signal.SUCCESS
             result = ambiguity.decided(result, on_ambiguous)
         else:
             record = ambiguity.without_doubts(record)
