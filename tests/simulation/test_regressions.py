@@ -66,7 +66,7 @@ async def test_a_late_report_job_leaves_a_report_alone_that_is_on_its_way() -> N
 
 async def test_a_connection_given_back_at_once_does_not_take_its_site_from_who_was_about_to_ask() -> None:
     clock = ManualClock()
-    slots = ConnectionSlots(Yielding(), clock, Reach(clock, CountedMetrics()))  # type: ignore[arg-type]
+    slots = ConnectionSlots(Yielding(), clock, Reach(clock, CountedMetrics()))
     until = clock.now() + timedelta(minutes=1)
 
     async def first() -> None:

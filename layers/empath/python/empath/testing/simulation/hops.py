@@ -206,14 +206,16 @@ class SimulatedChannel:
             )
             self._hops.loop.after(thinking, lambda: self._take(taken))
         process = self._scope.process
+        passed_on = frozenset(transaction.notify) if self._plan.dsn else frozenset()
         if is_late:
             await process.pause(max(left, 0))
             everybody = takers if route not in ANSWERS_LAST else list(outcomes)
-            return self._told(TransactionResult(_for(everybody, TIMED_OUT, outcomes), ambiguous=True))
+            unsure = _for(everybody, TIMED_OUT, outcomes)
+            return self._told(TransactionResult(unsure, ambiguous=True, passed_on=passed_on))
         await process.pause(thinking + 1)
         if ambiguous:
-            return self._told(TransactionResult(_for(unheard, LOST, outcomes), ambiguous=True))
-        passed_on = frozenset(transaction.notify) if self._plan.dsn else frozenset()
+            unsure = _for(unheard, LOST, outcomes)
+            return self._told(TransactionResult(unsure, ambiguous=True, passed_on=passed_on))
         return self._told(TransactionResult(outcomes, passed_on=passed_on))
 
     async def close(self) -> None:
