@@ -13,15 +13,24 @@ import pytest
 from empath.control import reconcile_commands
 from empath.control.__main__ import run
 from empath.control.queue_reading import Depth
+from empath.domain.audit_chain import Block
+from empath.domain.errors import AuditTrouble
 from empath.pipeline.discrepancies import Kind
+from empath.pipeline.operator_log import OperatorLog
 from empath.pipeline.reconcile import Reconciliation
 from empath.ports import QueueName
 from empath.ports.inventory import Unreadable
+from empath.testing.memory_audit import MemoryAudit
 from tests.unit.pipeline.reconciling import GOOD, SENDER, Reconciled, lose_jobs, reconciled
 
 
 @pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch) -> Reconciled:
+def audit() -> MemoryAudit:
+    return MemoryAudit()
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch, audit: MemoryAudit) -> Reconciled:
     """Three messages whose delivery jobs are lost, two hours ago."""
     world, _ = reconciled()
 
@@ -38,7 +47,13 @@ def world(monkeypatch: pytest.MonkeyPatch) -> Reconciled:
     async def reconciliation(target: object) -> AsyncIterator[Reconciliation]:
         yield world.stage
 
-    monkeypatch.setattr(reconcile_commands, "find_target", lambda _: None)
+    class Target:
+        @asynccontextmanager
+        async def operator_log(self) -> AsyncIterator[OperatorLog]:
+            port = world.faults.wrap("audit", audit, AuditTrouble)
+            yield OperatorLog(port, world.relay.clock, world.relay.ids, "arn:aws:iam::1:user/ann")
+
+    monkeypatch.setattr(reconcile_commands, "find_target", lambda _: Target())
     monkeypatch.setattr(reconcile_commands, "reconciliation", reconciliation)
     monkeypatch.setattr(
         reconcile_commands, "read_depths", lambda _: [Depth(QueueName.ACCEPTED, False, 1, 2, 3)]
@@ -93,6 +108,27 @@ def test_the_document_has_every_kind_and_the_first_of_each(
 
     assert run(["reconcile", "--json", "--repair"]) == 0
     assert shown(capsys)["findings"][3]["repaired"] == 3
+
+
+def test_a_repair_is_told_to_the_audit_trail_before_and_after(world: Reconciled, audit: MemoryAudit) -> None:
+    assert run(["reconcile"]) == 1
+    assert audit.objects == {}
+    assert run(["reconcile", "--repair"]) == 0
+    blocks = [Block.decode(content) for _, content in sorted(audit.objects.items())]
+    lines = [json.loads(line) for block in blocks for line in block.lines]
+    assert [(line["action"], line["operator"], line["result"], line.get("after")) for line in lines] == [
+        ("reconcile --repair", "arn:aws:iam::1:user/ann", "asked", None),
+        ("reconcile --repair", "arn:aws:iam::1:user/ann", "done", "lost_job: 3 repaired"),
+    ]
+
+
+def test_without_a_line_in_the_audit_trail_nothing_is_repaired(
+    world: Reconciled, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.faults.fail("audit.put_new")
+    assert run(["reconcile", "--repair"]) == 1
+    assert "nothing was done, for the audit trail cannot be written" in capsys.readouterr().err
+    assert not world.relay.queue.pending(QueueName.DELIVERY)
 
 
 def test_what_cannot_be_put_right_is_1_and_told_without_terminal_commands(

@@ -42,6 +42,8 @@ WORDS: Mapping[Kind, str] = {
 ABOUT_QUEUES = frozenset({Kind.UNKNOWN_OBJECT, Kind.LOST_JOB, Kind.OWED_REPORT, Kind.INCOMPLETE_MESSAGE})
 """What a job may still put right that waits in a queue."""
 
+WHAT = "spool, ledger and queues"
+
 _MINUTES = int(PATIENCE.total_seconds() // 60)
 
 
@@ -60,7 +62,12 @@ def reconcile(
 
     async def run() -> Checked:
         async with reconciliation(target) as stage:
-            return await stage.run(tally.note, repair=repair, patience=patience)
+            if not repair:
+                return await stage.run(tally.note, patience=patience)
+            async with target.operator_log() as log, log.entry("reconcile --repair", WHAT) as line:
+                checked = await stage.run(tally.note, repair=True, patience=patience)
+                line.after = summary(tally)
+                return checked
 
     checked = asyncio.run(run())
     depths = read_depths(target)
@@ -92,15 +99,16 @@ async def reconciliation(target: Target) -> AsyncIterator[Reconciliation]:
             queue=SqsJobQueue(await session.sqs(), urls),
             ledger=DynamoLedger(dynamodb, table),
             clock=SystemClock(),
-            lost_changes=await _lost_changes(target, session)
-            if "JournalFunction" in target.outputs
-            else None,
+            lost_changes=await _lost_changes(target, session),
         )
 
 
-async def _lost_changes(target: Target, session: AwsSession) -> LostChangesQueue:
+async def _lost_changes(target: Target, session: AwsSession) -> LostChangesQueue | None:
+    """None where there is no journal to give them to."""
     from empath.aws.lost_changes import AwsLostChanges
 
+    if "JournalFunction" not in target.outputs:
+        return None
     return AwsLostChanges(
         await session.sqs(),
         target.output("JournalDeadLetterQueueUrl"),
@@ -108,6 +116,16 @@ async def _lost_changes(target: Target, session: AwsSession) -> LostChangesQueue
         await session.functions(),
         target.output("JournalFunction"),
     )
+
+
+def summary(tally: Tally) -> str:
+    """What a repair did, in a line: `lost_job: 3 repaired; unknown_object: 1 left`."""
+    parts = []
+    for kind in Kind:
+        outcomes = tally.counts.get(kind, Counter()).items()
+        if outcomes:
+            parts.append(f"{kind}: " + ", ".join(f"{count} {outcome}" for outcome, count in sorted(outcomes)))
+    return "; ".join(parts) or "nothing amiss"
 
 
 def tally_document(
@@ -180,7 +198,7 @@ def show_tally(
 
 _OUTCOMES = {
     Outcome.REPAIRED: "put right",
-    Outcome.GONE: "past (the stream keeps them for a day)",
+    Outcome.GONE: "too late",
     Outcome.LEFT: "left",
     Outcome.FAILED: "not possible now",
 }

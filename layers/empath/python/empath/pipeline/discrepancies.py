@@ -118,7 +118,7 @@ def of_object(found: RawObject, story: Story, *, now: datetime, patience: timede
         is_over = story.is_over and until <= now
         detail = f"{found.size} octets that the ledger knows no message for"
         if not is_over:
-            detail += f"; kept until {until:%Y-%m-%d}, for as long a job may be on its way"
+            detail += f"; kept until {until:%Y-%m-%d}, when no job of it can exist any more"
         return Finding(Kind.UNKNOWN_OBJECT, story.message_id, found.stored_at, detail, is_repairable=is_over)
     if message.forget_at is None or not story.is_over:
         return None
@@ -146,7 +146,7 @@ def of_upload(upload: Upload, *, now: datetime) -> Finding | None:
 
 def of_changes(lost: LostChanges) -> Finding:
     """Changes that the journal gave up on. What they settle is found in the ledger, too."""
-    detail = f"{lost.count} changes: their audit lines, their events, what they settle or suppress"
+    detail = f"{lost.count} changes, without their audit lines, events and suppressions"
     if not lost.is_readable:
         detail = "a message that names no changes; see what it is, and delete it"
     return Finding(Kind.LOST_CHANGES, lost.place, lost.since, detail, is_repairable=lost.is_readable)
@@ -234,7 +234,7 @@ def _unclosed(story: Story, message: MessageRecord, now: datetime, late: datetim
         return
     since = max([message.received_at, *map(ended_at, unnoted or over)])
     if since <= late:
-        detail = f"{len(unnoted)} deliveries ended and are not counted"
+        detail = f"deliveries that ended and are not counted: {len(unnoted)}"
         yield Finding(
             Kind.NOT_SETTLED, story.message_id, since, detail if unnoted else "counted, and not closed"
         )
