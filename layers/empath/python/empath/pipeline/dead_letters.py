@@ -18,11 +18,22 @@ from empath.domain.outcome import Deferred
 from empath.domain.reason import Reason
 from empath.domain.reply import Reply
 from empath.pipeline.conclude import AttemptResult, conclude, unclaimed_attempt
+from empath.pipeline.counting import count_outcomes
 from empath.pipeline.followups import FollowUps
 from empath.pipeline.jobs import AcceptedJob, DeliveryJob, DsnJob, decode
 from empath.pipeline.resolve import Resolution
 from empath.pipeline.stage import Stage
-from empath.ports import Clock, Control, IdSource, JobQueue, Ledger, OutgoingJob, QueueName, ReceivedJob
+from empath.ports import (
+    Clock,
+    Control,
+    IdSource,
+    JobQueue,
+    Ledger,
+    Metrics,
+    OutgoingJob,
+    QueueName,
+    ReceivedJob,
+)
 from empath.ports.queue import MAX_DELAY
 
 PATIENCE = 4.0
@@ -41,11 +52,20 @@ class DeadLetters(Stage):
     control: Control
     clock: Clock
     ids: IdSource
+    metrics: Metrics
     resolution: Resolution
 
     @classmethod
     def over(cls, ports: Any) -> Self:
-        return cls(ports.queue, ports.ledger, ports.control, ports.clock, ports.ids, Resolution.over(ports))
+        return cls(
+            ports.queue,
+            ports.ledger,
+            ports.control,
+            ports.clock,
+            ports.ids,
+            ports.metrics,
+            Resolution.over(ports),
+        )
 
     async def sweep(self, remaining: Callable[[], float]) -> int:
         """Bring back every readable job; how many. Raises QueueTrouble when a queue does not answer."""
@@ -135,5 +155,6 @@ class DeadLetters(Stage):
             conclusion.record, attempt=job.attempt, now=now, owes=conclusion.owes
         ):
             return False
+        count_outcomes(self.metrics, conclusion.record.recipients.values(), attempt=job.attempt)
         await follow_ups.complete(conclusion.record, now=now)
         return True

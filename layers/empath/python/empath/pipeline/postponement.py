@@ -20,6 +20,7 @@ from empath.domain.reason import Reason
 from empath.domain.records import DeliveryRecord, MessageRecord
 from empath.domain.reply import Reply
 from empath.pipeline.conclude import AttemptResult, Conclusion, conclude, unclaimed_attempt
+from empath.pipeline.counting import count_outcomes
 from empath.pipeline.followups import SQS_HORIZON, FollowUps, outgoing
 from empath.pipeline.jobs import DeliveryJob
 from empath.pipeline.report_events import hears_of_delay, owed_events
@@ -115,7 +116,7 @@ class Postponement:
             return LeaseHeld(now + SOON)
         await FollowUps(self.queue, self.ledger).complete(record, now=now, trace_header=trace_header)
         if record.is_final:
-            self.metrics.count("expired", len(record.recipients))
+            count_outcomes(self.metrics, record.recipients.values(), attempt=job.attempt)
             logger.info("given up without an attempt", extra={"reason": record.attempts[-1].reason})
         return None
 

@@ -27,6 +27,7 @@ from empath.domain.records import (
 from empath.domain.reply import Reply
 from empath.pipeline.batch import all_of
 from empath.pipeline.conclude import AttemptResult, conclude, unclaimed_attempt, waiting_recipients
+from empath.pipeline.counting import count_outcomes
 from empath.pipeline.followups import report_jobs
 from empath.pipeline.jobs import AcceptedJob, DeliveryJob
 from empath.pipeline.lanes import group_of, queue_of_first
@@ -229,7 +230,7 @@ class Resolution(Stage):
         )
         stored = await self.ledger.create(message, deliveries)
         for record, intended in zip(stored, deliveries, strict=True):
-            if record == intended and record.is_final:
+            if record == intended:
                 self._tell(record)
         await self.queue.send(
             queue_of_first(job.priority),
@@ -244,8 +245,10 @@ class Resolution(Stage):
             await self.spool.delete(job.spool_key)
 
     def _tell(self, record: DeliveryRecord) -> None:
+        count_outcomes(self.metrics, record.recipients.values())
+        if not record.is_final:
+            return
         known = next(iter(record.recipients.values()))
-        self.metrics.count("failed", len(record.recipients))
         logger.info(
             "delivery ended without an attempt",
             extra={
