@@ -11,7 +11,7 @@ import pytest_asyncio
 from empath.aws.attributes import encode_item
 from empath.aws.control import FRESH_FOR, DynamoControl
 from empath.domain.errors import ControlTrouble, InvalidPolicy
-from empath.domain.policy import DomainPolicy
+from empath.domain.policy import DomainPolicy, UnknownPolicy
 from empath.domain.report_policy import TenantPolicy
 from empath.ports import Control
 from empath.testing.clock import ManualClock
@@ -147,17 +147,26 @@ async def test_an_invalid_item_leaves_the_last_good_one_in_force_and_is_counted(
     assert (await bench.port.policy("example.com")).port == 27
 
 
-async def test_an_item_that_never_was_good_leaves_every_domains_policy_in_force(bench: Bench) -> None:
+async def test_a_domain_whose_item_never_was_good_has_no_known_policy_until_it_is(bench: Bench) -> None:
+    """It may say that mail must not leave in plain, or by mail exchangers; the defaults would let it."""
     await bench.write("*", {"port": 2525})
-    await bench.write("example.com", {"port": -1})
-    assert (await bench.port.policy("example.com")).port == 2525
+    await bench.write("example.com", {"tls": "requird", "route": {"kind": "sink"}})
+    policy = await bench.port.policy("example.com")
+    assert isinstance(policy, UnknownPolicy)
+    assert (policy.port, policy.route.kind) == (2525, "smarthost")
+    assert not isinstance(await bench.port.policy("example.org"), UnknownPolicy)
+    await bench.write("example.com", {"tls": "required"})
+    bench.wait()
+    assert await bench.port.policy("example.com") == DomainPolicy(port=2525, tls="required")
 
 
-async def test_an_invalid_policy_of_every_domain_spares_a_good_domain(bench: Bench) -> None:
+async def test_an_invalid_policy_of_every_domain_leaves_none_known(bench: Bench) -> None:
     await bench.write("*", {"tls": "perhaps"})
     await bench.write("example.com", {"port": 26})
-    policy = await bench.port.policy("example.com")
-    assert (policy.port, policy.tls) == (26, "opportunistic")
+    assert isinstance(await bench.port.policy("example.com"), UnknownPolicy)
+    await bench.remove("*")
+    bench.wait()
+    assert await bench.port.policy("example.com") == DomainPolicy(port=26)
 
 
 async def test_a_removed_item_is_no_longer_in_force(bench: Bench) -> None:
@@ -293,5 +302,5 @@ async def test_an_item_of_a_strange_shape_is_invalid_and_harmless(
     await dynamodb.put_item(TableName=control_table, Item=encode_item({"pk": "policy#example.com", **item}))
     metrics = CountedMetrics()
     control = DynamoControl(dynamodb, control_table, clock=ManualClock(), metrics=metrics)
-    assert await control.policy("example.com") == DomainPolicy()
+    assert isinstance(await control.policy("example.com"), UnknownPolicy)
     assert metrics.counts["invalid_policy"] == 1

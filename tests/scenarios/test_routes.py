@@ -67,6 +67,25 @@ async def test_mail_waits_for_a_login_until_somebody_writes_it(
     assert endpoint.credentials is not None
 
 
+@pytest.mark.parametrize("name", ["nullmx.test", "*"])
+async def test_mail_waits_for_a_policy_that_never_was_good(
+    relay: MemoryRelay, dialer: ScriptedDialer, name: str
+) -> None:
+    """By the default route it would fail here for good, and elsewhere leave in plain."""
+    wrong = {"route": {"kind": "smarthost", "hosts": [{"host": "relay.test"}]}, "prot": 2525}
+    good = relay.control.items["*"]
+    relay.control.items[name] = wrong
+    message_id = await relay.submit(SENDER, [BOB])
+    await relay.run(until=lambda: State.DEFERRED in relay.states(message_id).values())
+    [record] = await relay.ledger.deliveries(message_id)
+    assert record.reason is Reason.ROUTE_UNUSABLE
+    assert "its policy is not valid" in str(record.recipients[BOB].reply)
+    assert dialer.endpoints == []
+    relay.control.items[name] = {**good, "route": wrong["route"]}
+    await relay.run()
+    assert relay.states(message_id) == {BOB: State.SENT}
+
+
 async def test_another_route_counts_from_the_next_attempt_on(relay: MemoryRelay) -> None:
     relay.control.items["nullmx.test"] = {"route": {"kind": "lmtp", "hosts": [{"host": "nosuch.test"}]}}
     message_id = await relay.submit(SENDER, [BOB])

@@ -15,7 +15,7 @@ from empath.aws.attributes import decode_item, encode_item
 from empath.aws.errors import trouble
 from empath.domain.errors import ControlTrouble, InvalidPolicy
 from empath.domain.instant import format_instant
-from empath.domain.policy import DomainPolicy, read_policy, read_tenant_policy
+from empath.domain.policy import DomainPolicy, read_policy, read_tenant_policy, unknown_policy
 from empath.domain.policy_items import EVERYBODY, PolicyItems
 from empath.domain.report_policy import TenantPolicy
 from empath.ports.clock import Clock
@@ -62,7 +62,7 @@ class DynamoControl:
         self._table = table
         self._clock = clock
         self._metrics = metrics
-        self._domains = _Kind(PREFIX, PolicyItems(read_policy))
+        self._domains = _Kind(PREFIX, PolicyItems(read_policy, when_unknown=unknown_policy))
         self._tenants = _Kind(f"{PREFIX}tenant:", PolicyItems(read_tenant_policy))
 
     async def policy(self, domain: str) -> DomainPolicy:
@@ -127,6 +127,7 @@ class DynamoControl:
         try:
             kind.items.take(name, settings_of(answer.get("Item") or {}))
         except InvalidPolicy as error:
+            kind.items.pass_over(name)
             # The error names fields and rules; neither is a secret.
             logger.warning("an invalid policy is ignored", extra={"policy": key, "fault": str(error)})
             self._metrics.count("invalid_policy")

@@ -17,7 +17,7 @@ from empath.domain.gate_policy import MAX_CONNECTIONS, CircuitPolicy, Rate
 from empath.domain.network import AddressOrder, IPNetwork
 from empath.domain.report_policy import TenantPolicy
 from empath.domain.retry import RetryPolicy
-from empath.domain.route import HostField, MxRoute, RouteSettings, SmarthostRoute
+from empath.domain.route import HostField, MxRoute, RouteHost, RouteSettings, SmarthostRoute
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -81,6 +81,18 @@ class DomainPolicy(BaseModel):
         if isinstance(self.route, SmarthostRoute) and self.route.secret and self.tls == "disabled":
             raise ValueError("route.secret is said in TLS only, and tls is disabled")
         return self
+
+
+class UnknownPolicy(DomainPolicy):
+    """Where only a wrong item is known: by which way and how safely mail has to leave nobody can say, so it
+    waits. To mail exchangers it might go in plain, or fail for good."""
+
+    route: RouteSettings = SmarthostRoute(kind="smarthost", hosts=(RouteHost(host="unknown.invalid"),))
+
+
+def unknown_policy(known: DomainPolicy) -> UnknownPolicy:
+    """What is known, with no way for mail to leave."""
+    return UnknownPolicy.model_validate(known.model_dump(exclude={"route"}))
 
 
 def merge_policy(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any]:

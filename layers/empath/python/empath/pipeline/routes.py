@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from empath.domain.outcome import Sent
-from empath.domain.policy import DomainPolicy
+from empath.domain.policy import DomainPolicy, UnknownPolicy
 from empath.domain.reply import Reply
 from empath.domain.route import RouteKind
 from empath.pipeline.secret_memory import unusable
@@ -23,7 +23,9 @@ class RouteTable:
         self._made: dict[RouteKind, Route] = {}
 
     async def find(self, destination: str, policy: DomainPolicy) -> NextHop:
-        """Raises TransientRefusal for a kind that this process was not given."""
+        """Raises TransientRefusal for a kind that this process was not given, or an unknown policy."""
+        if isinstance(policy, UnknownPolicy):
+            raise unusable("its policy is not valid, and no earlier one is known")
         kind = policy.route.kind
         if kind not in self._made:
             if kind not in self._makers:

@@ -10,7 +10,8 @@ from empath.domain.report_policy import TenantPolicy
 
 
 class Control(Protocol):
-    """What is read may be up to 30 s old. An item that is not valid leaves the last good one in force.
+    """What is read may be up to 30 s old. An item that is not valid leaves the last good one in force; a
+    domain whose item (or `*`) was never seen in a good version has an UnknownPolicy, and its mail waits.
 
     Reading raises ControlTrouble when the store does not answer and nothing is known from before; writing
     raises InvalidPolicy, and writes nothing then.

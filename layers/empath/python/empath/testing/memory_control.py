@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from empath.domain.errors import InvalidPolicy
-from empath.domain.policy import DomainPolicy, read_policy, read_tenant_policy
+from empath.domain.policy import DomainPolicy, read_policy, read_tenant_policy, unknown_policy
 from empath.domain.policy_items import EVERYBODY, PolicyItems
 from empath.domain.report_policy import TenantPolicy
 from empath.ports.metrics import Metrics
@@ -23,7 +23,7 @@ class MemoryControl:
         self.items: dict[str, Mapping[str, Any]] = dict(items or {})
         self.tenants: dict[str, Mapping[str, Any]] = {}
         self._metrics = metrics
-        self._domain_policies = PolicyItems(read_policy)
+        self._domain_policies = PolicyItems(read_policy, when_unknown=unknown_policy)
         self._tenant_policies = PolicyItems(read_tenant_policy)
 
     async def policy(self, domain: str) -> DomainPolicy:
