@@ -6,12 +6,12 @@ the items without `expires_at` come back; 100 messages are looked up in a BatchG
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
+from empath.aws.batch_get import batch_get
 from empath.aws.errors import code_of, trouble
 from empath.aws.expressions import text
 from empath.aws.items import MESSAGE, key_of_message, record_of_image
@@ -24,12 +24,6 @@ if TYPE_CHECKING:
 
 PREFIX = "messages/"
 """Beside the raw messages the bucket holds what health checks look for."""
-
-KEYS = 100
-"""Of one BatchGetItem, at most."""
-
-PAUSES = (0.05, 0.2, 0.5, 1.0, 2.0)
-"""Seconds before keys that a BatchGetItem left out are asked for again."""
 
 _GONE = frozenset({"404", "NoSuchKey", "NoSuchUpload"})
 
@@ -103,13 +97,11 @@ class AwsInventory:
             request["ExclusiveStartKey"] = page["LastEvaluatedKey"]
 
     async def closed(self, message_ids: Collection[str]) -> Mapping[str, bool]:
-        wanted = list(dict.fromkeys(message_ids))
-        parts = [wanted[start : start + KEYS] for start in range(0, len(wanted), KEYS)]
-        return {
-            item["pk"]["S"]: "expires_at" in item
-            for items in await asyncio.gather(*map(self._get, parts))
-            for item in items
-        }
+        keys = [key_of_message(message_id) for message_id in dict.fromkeys(message_ids)]
+        items = await batch_get(
+            self._dynamodb, self._table, keys, LedgerTrouble, "looking messages up", "pk, expires_at"
+        )
+        return {item["pk"]["S"]: "expires_at" in item for item in items}
 
     async def story(self, message_id: str) -> Sequence[Item]:
         items: list[Item] = []
@@ -126,21 +118,6 @@ class AwsInventory:
             if not page.get("LastEvaluatedKey"):
                 return items
             request["ExclusiveStartKey"] = page["LastEvaluatedKey"]
-
-    async def _get(self, message_ids: Iterable[str]) -> list[Mapping[str, Any]]:
-        keys = [key_of_message(message_id) for message_id in message_ids]
-        wanted: Any = {self._table: {"Keys": keys, "ProjectionExpression": "pk, expires_at"}}
-        found: list[Mapping[str, Any]] = []
-        for pause in (*PAUSES, None):
-            with trouble(LedgerTrouble, "looking messages up"):
-                answer = await self._dynamodb.batch_get_item(RequestItems=wanted)
-            found += answer["Responses"].get(self._table, ())
-            wanted = answer.get("UnprocessedKeys")
-            if not wanted:
-                return found
-            if pause is not None:
-                await asyncio.sleep(pause)
-        raise LedgerTrouble("looking messages up: some keys were left out again and again")
 
 
 def _item(image: Mapping[str, Any]) -> Item:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import math
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
@@ -11,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from empath.aws.attributes import decode_item, encode_item
+from empath.aws.attributes import Item, decode_item, encode_item
+from empath.aws.batch_get import batch_get
 from empath.aws.errors import CONDITION_FAILED, code_of, trouble
 from empath.domain.errors import ControlTrouble
 from empath.domain.suppression import Suppression, listed_as
@@ -21,11 +21,6 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 PREFIX = "suppress#"
-KEYS = 100
-"""Of one BatchGetItem, at most."""
-PAUSES = (0.05, 0.2, 0.5)
-"""Seconds before keys that a BatchGetItem left out are asked for again."""
-
 logger = logging.getLogger(__name__)
 
 
@@ -37,9 +32,11 @@ class DynamoSuppressions:
     async def find(self, addresses: Iterable[str], *, now: datetime) -> Mapping[str, Suppression]:
         given = list(addresses)
         wanted = sorted({listed_as(address) for address in given})
-        parts = [wanted[start : start + KEYS] for start in range(0, len(wanted), KEYS)]
-        found = [entry for part in await asyncio.gather(*map(self._get, parts)) for entry in part]
-        in_force = {entry.address: entry for entry in found if entry.is_in_force(now)}
+        keys: list[Item] = [{"pk": {"S": f"{PREFIX}{address}"}} for address in wanted]
+        items = await batch_get(
+            self._client, self._table, keys, ControlTrouble, "reading the suppression list"
+        )
+        in_force = {entry.address: entry for entry in _read(items) if entry.is_in_force(now)}
         return {address: in_force[key] for address in given if (key := listed_as(address)) in in_force}
 
     async def add(self, entry: Suppression) -> bool:
@@ -87,20 +84,6 @@ class DynamoSuppressions:
             if not page.get("LastEvaluatedKey"):
                 return
             request = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
-
-    async def _get(self, addresses: list[str]) -> list[Suppression]:
-        wanted: Any = {self._table: {"Keys": [{"pk": {"S": f"{PREFIX}{one}"}} for one in addresses]}}
-        found: list[Suppression] = []
-        for pause in (*PAUSES, None):
-            with trouble(ControlTrouble, "reading the suppression list"):
-                answer = await self._client.batch_get_item(RequestItems=wanted)
-            found += _read(answer["Responses"].get(self._table, ()))
-            wanted = answer.get("UnprocessedKeys")
-            if not wanted:
-                return found
-            if pause is not None:
-                await asyncio.sleep(pause)
-        raise ControlTrouble("reading the suppression list: some keys were left out again and again")
 
 
 def _read(items: Iterable[Mapping[str, Any]]) -> Iterator[Suppression]:
