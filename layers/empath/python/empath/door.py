@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeVar
 from empath.aws.items import record_of_image
 from empath.bootstrap import Ports
 from empath.config.environment import ConfigError
+from empath.domain.errors import LedgerTrouble
 from empath.observe.logging import log_context
 from empath.observe.tracing import continued, traced
 from empath.pipeline.accept import trace_header_of
@@ -74,17 +75,37 @@ def received_jobs(event: Event) -> list[ReceivedJob]:
 def stream_changes(event: Event) -> Sequence[StreamChange]:
     """Every change in an event of the ledger's stream, in order; None for an image that is none of ours.
 
-    Raises LedgerTrouble for an image that this release cannot read, before anything is done with the others.
+    Raises LedgerTrouble for a record that this release cannot read, before anything is done with the others.
     """
-    return [
-        StreamChange(
-            id=record["eventID"],
-            at=datetime.fromtimestamp(record["dynamodb"]["ApproximateCreationDateTime"], UTC),
-            old=_record(record["dynamodb"].get("OldImage")),
-            new=_record(record["dynamodb"].get("NewImage")),
+    return [_change(record) for record in event["Records"]]
+
+
+def _change(record: Any) -> StreamChange:
+    try:
+        change = record["dynamodb"]
+        return StreamChange(
+            id=str(record["eventID"]),
+            at=datetime.fromtimestamp(change["ApproximateCreationDateTime"], UTC),
+            old=_record(change.get("OldImage")),
+            new=_record(change.get("NewImage")),
         )
-        for record in event["Records"]
-    ]
+    except (LedgerTrouble, *_OF_NO_FORM) as error:
+        words = str(error) if isinstance(error, LedgerTrouble) else f"{type(error).__name__}: {error}"
+        raise LedgerTrouble(f"the stream's record {_name_of(record)} cannot be read: {words}") from error
+
+
+_OF_NO_FORM = (KeyError, TypeError, ValueError, AttributeError, OverflowError, OSError)
+"""What reading something else than a record of a stream raises."""
+
+
+def _name_of(record: Any) -> str:
+    """Of a record that may be anything: where it lies in the stream, and what changed there."""
+    try:
+        change = record["dynamodb"]
+        keys = "/".join(value["S"] for value in change.get("Keys", {}).values())
+        return f"{change.get('SequenceNumber')} ({keys})"
+    except _OF_NO_FORM:
+        return "without a name"
 
 
 def _record(image: Mapping[str, Any] | None) -> Record | None:
