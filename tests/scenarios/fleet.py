@@ -96,7 +96,12 @@ class Fleet:
                 await asyncio.sleep(0)
 
     async def _worker(self, lane: Sequence[QueueName]) -> None:
-        stage = replace(self.relay.delivery, gatekeeper=self.relay.gatekeeper())
+        has_slow_lane = any(QueueName.DELIVERY_SLOW in lane for lane in self.lanes)
+        stage = replace(
+            self.relay.delivery,
+            gatekeeper=self.relay.gatekeeper(),
+            slow_sites=self.relay.slow_sites() if has_slow_lane else None,
+        )
         while True:
             batches = [(name, self.relay.queue.receive(name)) for name in lane]
             for name, jobs in batches:

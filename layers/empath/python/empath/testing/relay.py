@@ -34,6 +34,7 @@ from empath.pipeline.jobs import AcceptedJob, DeliveryJob, DsnJob, decode
 from empath.pipeline.journal import Journal
 from empath.pipeline.resolve import Resolution
 from empath.pipeline.retry import RetryClock
+from empath.pipeline.slow_sites import SlowSites
 from empath.ports import Dialer, QueueName, ReceivedJob, Resolver
 from empath.testing.clock import ManualClock, SequentialIds
 from empath.testing.faults import Faults, WorkerDied
@@ -47,6 +48,7 @@ from empath.testing.memory_resolver import ZoneResolver
 from empath.testing.memory_routes import memory_routes
 from empath.testing.memory_secrets import MemorySecrets
 from empath.testing.memory_spool import MemorySpool
+from empath.testing.memory_trials import MemoryTrials
 from empath.testing.metrics import CountedMetrics
 from empath.testing.zones import Node, Zones
 
@@ -111,6 +113,7 @@ class MemoryRelay:
         self.quotas = MemoryQuotas()
         self.secrets = MemorySecrets()
         self.gates = MemoryGates()
+        self.trials = MemoryTrials()
         self._next_tick = self.clock.now() + TICK
         ports = SimpleNamespace(
             spool=self.faults.wrap("spool", self.spool, SpoolTrouble),
@@ -148,6 +151,11 @@ class MemoryRelay:
         """The gates as another process would know them: nothing yet."""
         gates = self.faults.wrap("gates", self.gates, ControlTrouble)
         return Gatekeeper(gates, self.clock, self.ids, self.metrics)
+
+    def slow_sites(self) -> SlowSites:
+        """What another process would know of how quickly sites take mail: nothing yet."""
+        trials = self.faults.wrap("trials", self.trials, ControlTrouble)
+        return SlowSites(trials, self.clock, self.metrics)
 
     async def submit(
         self,
