@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -99,6 +100,10 @@ def reconciled() -> tuple[Reconciled, ScriptedDialer]:
     dialer.host("reject.test").outcomes[REJECTED] = Failed(Reply.heard(550, "5.1.1 no"))
     dialer.host("defer.test").outcomes[DEFERRED] = [Deferred(Reply.heard(451, "4.7.1 later"))]
     return Reconciled(MemoryRelay(dialer=dialer)), dialer
+
+
+async def chunks(content: bytes = b"Subject: x\r\n\r\nx\r\n") -> AsyncIterator[bytes]:
+    yield content
 
 
 def lose_jobs(relay: MemoryRelay, *names: QueueName) -> int:
