@@ -14,7 +14,7 @@ from empath.control.sending import Answer, Receipt
 from empath.control.story import next_of
 from empath.domain.circuit import Circuit
 from empath.domain.instant import format_instant
-from empath.domain.records import Attempt, DeliveryRecord, MessageRecord, RecipientRecord
+from empath.domain.records import Attempt, DeliveryRecord, MessageRecord, Operation, RecipientRecord
 from empath.domain.reply import Reply
 from empath.domain.user import User
 from empath.ports import Listed
@@ -119,6 +119,7 @@ def _delivery(record: DeliveryRecord, now: datetime, circuits: Mapping[str, Circ
             _recipient(address, recipient) for address, recipient in sorted(record.recipients.items())
         ],
         "attempts": [_attempt(attempt) for attempt in record.attempts],
+        "operation": None if record.operation is None else _operation(record.operation),
         "reports": dict(sorted(record.reports.items())),
         "next": {"step": following.step, "at": _instant(following.at), "text": following.text},
     }
@@ -149,6 +150,14 @@ def _attempt(attempt: Attempt) -> Document:
         "tls": attempt.tls,
         "dnssec": bool(attempt.dnssec),
         "ambiguous": attempt.ambiguous,
+    }
+
+
+def _operation(operation: Operation) -> Document:
+    return {
+        "action": operation.action,
+        "operator": operation.operator,
+        "at": _instant(operation.at),
     }
 
 

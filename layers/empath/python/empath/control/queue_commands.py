@@ -10,7 +10,16 @@ from typing import Annotated
 
 import typer
 
-from empath.control import documents, queue_operating, queue_reading, queue_selection, render
+from empath.control import (
+    documents,
+    queue_explained,
+    queue_explaining,
+    queue_facts,
+    queue_operating,
+    queue_reading,
+    queue_selection,
+    render,
+)
 from empath.control.errors import FAILED, BadUsage
 from empath.control.options import SETTINGS, AsJson, StateDir, new_console, print_json
 from empath.control.target import DEFAULT_STATE_DIR, Target, find_target
@@ -84,6 +93,19 @@ def view(message_id: MessageId, state_dir: StateDir = DEFAULT_STATE_DIR, as_json
         print_json(documents.message_document(wanted, message, deliveries, now, circuits))
     else:
         render.show_message(new_console(), wanted, message, deliveries, now, circuits)
+
+
+@queue.command()
+def explain(message_id: MessageId, state_dir: StateDir = DEFAULT_STATE_DIR, as_json: AsJson = False) -> None:
+    """Why a message is where it is: what happened, what holds it back, what comes next, what can be done."""
+    wanted = queue_reading.read_message_id(message_id)
+    now = datetime.now(UTC)
+    facts = asyncio.run(queue_facts.gather(find_target(state_dir), wanted, now))
+    explanations = queue_explaining.explain(facts, now)
+    if as_json:
+        print_json(queue_explained.explanation_document(wanted, facts, explanations))
+    else:
+        queue_explained.show_explanations(new_console(), wanted, facts, explanations, now)
 
 
 HELP: Mapping[OperationName, str] = {

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from empath.control.queue_reading import Depth
 from empath.control.sending import Receipt
-from empath.control.story import next_of, told_attempt, told_report
+from empath.control.story import next_of, told_attempt, told_operation, told_report
 from empath.domain.circuit import Circuit
 from empath.domain.delivery_state import State
 from empath.domain.records import DeliveryRecord, MessageRecord
@@ -40,7 +40,7 @@ def show_listing(
             table.add_row(
                 row.key.message_id,
                 plain(row.key.delivery.removeprefix("delivery#")),
-                _state(row.status),
+                state_text(row.status),
                 str(row.attempt - 1),
                 moment(row.at, now),
                 plain(row.reason or ""),
@@ -97,13 +97,15 @@ def _show_delivery(
 ) -> None:
     console.print()
     console.print(
-        Text.assemble(plain(record.delivery.removeprefix("delivery#"), "bold"), "  ", _state(record.status))
+        Text.assemble(
+            plain(record.delivery.removeprefix("delivery#"), "bold"), "  ", state_text(record.status)
+        )
     )
     recipients = Table("recipient", "state", "reply", "next hop", box=None)
     for address, recipient in sorted(record.recipients.items()):
         recipients.add_row(
             plain(address),
-            _state(recipient.state),
+            state_text(recipient.state),
             plain(str(recipient.reply or "")),
             plain(recipient.next_hop or ""),
         )
@@ -114,6 +116,8 @@ def _show_delivery(
         tls = f" over {attempt.tls}" if attempt.tls else ""
         line = f"  attempt {attempt.attempt} at {moment(attempt.started, now)}{took}{where}{tls}: "
         console.print(plain(line + told_attempt(attempt, record, now)))
+    if record.operation is not None:
+        console.print(plain(f"  operator: {told_operation(record.operation)}"))
     for event, state in sorted(record.reports.items()):
         console.print(plain(f"  report {event}: {told_report(state)}"))
     following = next_of(record, now, circuits)
@@ -170,7 +174,7 @@ def show_user(console: Console, user: User, now: datetime) -> None:
         console.print(plain(f"  revoked     {moment(user.revoked_at, now)}", "red"))
 
 
-def _state(state: State) -> Text:
+def state_text(state: State) -> Text:
     return Text(state.value, style=_STYLES[state])
 
 

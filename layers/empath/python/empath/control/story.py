@@ -10,7 +10,7 @@ from typing import Literal
 from empath.domain.circuit import Circuit
 from empath.domain.delivery_state import State
 from empath.domain.reason import Reason
-from empath.domain.records import Attempt, DeliveryRecord, ReportState
+from empath.domain.records import Attempt, DeliveryRecord, Operation, ReportState
 
 NextStep = Literal["attempt_running", "attempt", "release", "report", "nothing"]
 
@@ -24,7 +24,7 @@ class Next:
     text: str
 
 
-_HELD_BACK: Mapping[Reason, str] = {
+HELD_BACK: Mapping[Reason, str] = {
     Reason.CIRCUIT_OPEN: "its next hop failed too often and is let alone (circuit open)",
     Reason.SLOT_RESERVED: "its slot in the rate limit",
     Reason.RATE_LIMITED: "the rate limit has no slot for it before it expires",
@@ -47,20 +47,25 @@ def next_of(record: DeliveryRecord, now: datetime, circuits: Mapping[str, Circui
         return Next("attempt_running", None, f"attempt {record.attempt} is under way")
     match record.status:
         case State.QUEUED if blocked := _blocked(record, now, circuits or {}):
-            words = _HELD_BACK[Reason.CIRCUIT_OPEN]
+            words = HELD_BACK[Reason.CIRCUIT_OPEN]
             return Next("attempt", blocked, f"attempt {record.attempt}, not before then: {words}")
         case State.QUEUED:
             return Next("attempt", record.job_at, f"attempt {record.attempt}, when a worker is free")
         case State.DEFERRED:
             last = record.next_attempt_at is not None and record.next_attempt_at >= record.expires
             which = "the last attempt" if last else f"attempt {record.attempt}"
-            held = _HELD_BACK.get(record.reason) if record.reason else None
+            held = HELD_BACK.get(record.reason) if record.reason else None
             return Next("attempt", record.next_attempt_at, f"{which}: {held}" if held else which)
         case State.HELD:
             return Next("release", None, "nothing until somebody releases it")
     if record.owes_reports:
         return Next("report", None, "a report to the sender")
     return Next("nothing", None, "nothing more")
+
+
+def told_operation(operation: Operation) -> str:
+    """Who did what, and when."""
+    return f"{operation.action} by {operation.operator} at {operation.at:%Y-%m-%d %H:%M:%S} UTC"
 
 
 _REPORTS: Mapping[ReportState, str] = {
