@@ -11,63 +11,19 @@ so it is there on Linux only.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import os
-import re
-import smtplib
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from empath.control.errors import ControlError
-from empath.control.target import DEFAULT_STATE_DIR, find_local
+from benchmarks.stack import Relay, percentile, sent_at
+from empath.control.target import DEFAULT_STATE_DIR
 from empath.domain.delivery_state import State
-from empath.domain.records import DeliveryRecord
-from empath.local.state import read_state
 
-LINE = b"x" * 70 + b"\r\n"
-QUEUED_AS = re.compile(rb"queued as (\S+)")
 POLL = 0.25
-READS_AT_ONCE = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    message_id: str
-    seconds: float
-    """From MAIL to the 250 that takes the message."""
-
-
-def content_of(size: int) -> bytes:
-    """A message of `size` octets."""
-    head = b"From: <bench@sender.test>\r\nTo: <user@bench.test>\r\nSubject: benchmark\r\n\r\n"
-    body = LINE * (size // len(LINE) + 1)
-    return head + body[: max(size - len(head) - 2, 0)] + b"\r\n"
-
-
-def submit(server: str, count: int, content: bytes, domain: str, pause: float) -> list[Accepted]:
-    """Send `count` messages over one connection, one each `pause` seconds (0: as fast as they are taken)."""
-    host, _, port = server.rpartition(":")
-    accepted = []
-    with smtplib.SMTP(host, int(port), timeout=60) as client:
-        client.ehlo()
-        start = time.monotonic()
-        for number in range(count):
-            time.sleep(max(0.0, start + number * pause - time.monotonic()))
-            begun = time.perf_counter()
-            client.mail("bench@sender.test", [f"SIZE={len(content)}"])
-            client.rcpt(f"user{number}@{domain}")
-            code, words = client.data(content)
-            found = QUEUED_AS.search(words)
-            if code != 250 or found is None:
-                raise SystemExit(f"not accepted: {code} {words.decode(errors='replace')}")
-            accepted.append(Accepted(found[1].decode(), time.perf_counter() - begun))
-    return accepted
 
 
 def wait_for_arrival(folder: Path, count: int, give_up_at: float) -> None:
@@ -76,39 +32,6 @@ def wait_for_arrival(folder: Path, count: int, give_up_at: float) -> None:
         if folder.is_dir() and sum(1 for _ in folder.iterdir()) >= count:
             return
         time.sleep(POLL)
-
-
-async def deliveries_of(state_dir: Path, message_ids: Sequence[str]) -> list[DeliveryRecord]:
-    """The only delivery of every message, out of the ledger."""
-    target = find_local(state_dir)
-    if target is None:
-        raise SystemExit(f"the local stack of {state_dir} is gone")
-    limit = asyncio.Semaphore(READS_AT_ONCE)
-    async with target.ledger() as ledger:
-
-        async def one(message_id: str) -> Sequence[DeliveryRecord]:
-            async with limit:
-                return await ledger.deliveries(message_id)
-
-        found = await asyncio.gather(*map(one, message_ids))
-    return [record for records in found for record in records]
-
-
-def sent_at(record: DeliveryRecord) -> float:
-    """When the next hop had the message, in epoch seconds."""
-    last = record.attempts[-1]
-    return last.started.timestamp() + (last.duration or 0)
-
-
-def settled(state_dir: Path, message_ids: Sequence[str], give_up_at: float) -> list[DeliveryRecord]:
-    """Every delivery once all are final, or as they are when time is up."""
-    while True:
-        records = asyncio.run(deliveries_of(state_dir, message_ids))
-        if len(records) == len(message_ids) and all(record.is_final for record in records):
-            return records
-        if time.time() >= give_up_at:
-            return records
-        time.sleep(1)
 
 
 def cpu_by_part(stack: int) -> dict[tuple[str, int], float]:
@@ -146,11 +69,6 @@ def _part(pid: int, parent: int, stack: int) -> str:
     return "embedded AWS" if parent == stack else "functions"
 
 
-def percentile(values: Sequence[float], share: float) -> float:
-    ordered = sorted(values)
-    return ordered[min(int(len(ordered) * share), len(ordered) - 1)]
-
-
 def options() -> argparse.Namespace:
     default_dir = os.environ.get("EMPATH_STATE_DIR", DEFAULT_STATE_DIR)
     parser = argparse.ArgumentParser(prog="python -m benchmarks.local_stack")
@@ -168,33 +86,19 @@ def options() -> argparse.Namespace:
 
 def main() -> int:
     given = options()
-    state_dir = Path(given.state_dir)
-    try:
-        target = find_local(state_dir)
-    except ControlError as error:
-        raise SystemExit(str(error)) from None
-    running = read_state(state_dir)
-    if target is None or running is None or target.smtp is None:
-        raise SystemExit(f"no local stack runs in {state_dir}: start it with `make run`")
-
-    content = content_of(given.size)
+    relay = Relay.found(Path(given.state_dir))
     domain = f"bench{int(time.time())}.test"
-    sessions = min(given.sessions, given.count)
-    shares = [given.count // sessions + (number < given.count % sessions) for number in range(sessions)]
-    pause = sessions * 60 / given.rate if given.rate else 0.0
     has_proc = Path("/proc/self/stat").exists()
-    cpu_before = cpu_by_part(running.pid) if has_proc else {}
+    cpu_before = cpu_by_part(relay.running.pid) if has_proc else {}
     own_before = time.process_time()
 
     begun = time.time()
-    with ThreadPoolExecutor(sessions) as threads:
-        runs = [threads.submit(submit, target.smtp, share, content, domain, pause) for share in shares]
-        accepted = [one for run in runs for one in run.result()]
+    accepted = relay.load(domain, given.count, size=given.size, sessions=given.sessions, rate=given.rate / 60)
     accepted_at = time.time()
-    wait_for_arrival(state_dir / "inbox" / domain / "new", given.count, begun + given.within)
+    wait_for_arrival(relay.state_dir / "inbox" / domain / "new", given.count, begun + given.within)
     own = time.process_time() - own_before
-    cpu_after = cpu_by_part(running.pid) if has_proc else {}
-    records = settled(state_dir, [one.message_id for one in accepted], begun + given.within)
+    cpu_after = cpu_by_part(relay.running.pid) if has_proc else {}
+    records = relay.settled([one.message_id for one in accepted], begun + given.within)
 
     states = Counter(record.status for record in records)
     sent = [record for record in records if record.status is State.SENT]
@@ -209,7 +113,7 @@ def main() -> int:
 
     lines = [
         f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {os.cpu_count()} cores, Python {sys.version.split()[0]}",
-        f"{given.count} messages of {len(content)} octets, {sessions} sessions",
+        f"{given.count} messages of {given.size} octets, {min(given.sessions, given.count)} sessions",
         "",
         f"accepted, all                {accepted_at - begun:8.2f} s",
         f"accepted, each (p50, p95)    {percentile([one.seconds for one in accepted], 0.5) * 1000:8.0f} ms"
