@@ -164,6 +164,18 @@ async def test_a_limit_that_is_lowered_counts_at_once_for_who_stands_in_line(gat
     assert await turns(gates, priority="bulk", later=3.5, place=5, pace=slow) == [(23, False)]
 
 
+async def test_who_comes_new_does_not_stand_behind_a_line_that_was_forgotten(gates: Gates) -> None:
+    assert not await gates.forget_lines(SITE)
+    await turns(gates, 100, priority="bulk")
+    await turns(gates, 100, shard=2)
+    assert await gates.forget_lines(SITE)
+    assert not await gates.forget_lines(SITE)
+    assert await turns(gates, 2, priority="bulk", later=2) == [(3, True), (4, True)]
+    assert await turns(gates, shard=2, later=2) == [(5, True)]
+    # Who stood there comes all the same.
+    assert await turns(gates, priority="bulk", later=40, place=41) == [(41, True)]
+
+
 # Circuits.
 
 

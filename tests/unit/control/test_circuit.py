@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,11 +19,16 @@ from empath.control.story import next_of
 from empath.domain.circuit import CLOSED, Circuit, Probe
 from empath.domain.delivery_state import State
 from empath.domain.errors import ControlTrouble
+from empath.domain.instant import format_instant
+from empath.domain.line import Book
 from empath.domain.reason import Reason
 from empath.domain.records import DeliveryRecord, RecipientRecord
-from empath.testing.clock import START
+from empath.pipeline.operating import Operations
+from empath.ports import QueueName
+from empath.testing.clock import START, ManualClock
 from empath.testing.faults import Faults
 from empath.testing.memory_gates import MemoryGates
+from empath.testing.relay import MemoryRelay
 from tests.unit.control.audited import AuditedTarget
 
 S = timedelta(seconds=1)
@@ -34,10 +40,31 @@ OPEN = Circuit(open_until=FAR, opened_at=START, openings=3, cause="451 4.4.1 \x1
 class MemoryTarget(AuditedTarget):
     store: MemoryGates = field(default_factory=MemoryGates)
     faults: Faults = field(default_factory=Faults)
+    relay: MemoryRelay = field(default_factory=lambda: MemoryRelay(clock=ManualClock(datetime.now(UTC))))
 
     @asynccontextmanager
     async def gates(self) -> AsyncIterator[MemoryGates]:
         yield self.faults.wrap("gates", self.store, ControlTrouble)
+
+    @asynccontextmanager
+    async def operations(self) -> AsyncIterator[Operations]:
+        relay = self.relay
+        yield Operations(relay.queue, relay.ledger, relay.clock, relay.ids, "arn:aws:iam::1:user/ann")
+
+    def hold_back(self, domain: str, count: int) -> None:
+        """So many messages that an open circuit puts off for longer than queues can."""
+        self.relay.clock.advance(60)  # so that the worker looks which circuits are open
+        opened = Circuit(open_until=self.relay.clock.now() + 3600 * S, openings=1, cause="451 refused")
+        self.relay.gates.known[domain] = opened
+
+        async def hold() -> None:
+            for number in range(count):
+                await self.relay.submit("ann@a.test", [f"user{number}@{domain}"])
+                await self.relay.work(QueueName.ACCEPTED)
+            while await self.relay.work(QueueName.DELIVERY):
+                pass
+
+        asyncio.run(hold())
 
 
 @pytest.fixture
@@ -92,6 +119,49 @@ def test_a_reset_closes_one_and_only_it(target: MemoryTarget, capsys: pytest.Cap
     assert (asked.action, asked.target, asked.result) == ("circuit reset", "mx.b.test", "asked")
     assert (done.result, done.after) == ("done", "closed")
     assert (done.before or "").startswith("open: 451 4.4.1")
+
+
+def test_a_reset_tells_how_much_waits_for_the_site_and_until_when(
+    target: MemoryTarget, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target.store.known["b.test"] = OPEN
+    target.hold_back("b.test", 3)
+    target.hold_back("c.test", 2)
+    assert run(["circuit", "reset", "b.test"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "3 deliveries wait in the ledger, the last until" in shown
+    assert "empathctl circuit reset b.test --retry" in shown
+    assert {record.status for record in target.relay.ledger.all_deliveries()} == {State.DEFERRED}
+    target.store.known["b.test"] = OPEN
+    assert run(["circuit", "reset", "b.test", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    waits = [record for record in target.relay.ledger.all_deliveries() if record.domain == "b.test"]
+    last = max(record.next_attempt_at for record in waits if record.next_attempt_at)
+    assert told["waiting"] == {"deliveries": 3, "until": format_instant(last), "has_more": False}
+    assert "retry" not in told
+
+
+def test_with_retry_what_waits_for_the_site_is_tried_now_and_nothing_else(
+    target: MemoryTarget, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target.store.known["b.test"] = OPEN
+    target.hold_back("b.test", 3)
+    target.hold_back("c.test", 2)
+    assert run(["circuit", "reset", "b.test", "--retry", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["retry"]["counts"]["done"] == 3
+    assert len(target.relay.queue.pending(QueueName.RETRY)) == 3
+    reasons = {(one.domain, one.reason) for one in target.relay.ledger.all_deliveries()}
+    assert reasons == {("b.test", Reason.OPERATOR_RETRY), ("c.test", Reason.CIRCUIT_OPEN)}
+
+
+def test_a_reset_ends_the_lines_for_a_rate_too(
+    target: MemoryTarget, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target.store.books["mx.d.test", 0] = Book(tat=1, ends={"bulk": 2})
+    assert run(["circuit", "reset", "mx.d.test"]) == 0
+    assert "nobody new stands behind" in capsys.readouterr().out
+    assert target.store.books["mx.d.test", 0] == Book(tat=1)
+    assert run(["circuit", "reset", "mx.d.test"]) == 1
 
 
 @pytest.mark.parametrize("site", ["mx.c.test", "nobody.test"])

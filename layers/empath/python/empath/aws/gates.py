@@ -17,6 +17,7 @@ after it closed, so whoever dies in between leaves a name too many, never one to
 
 from __future__ import annotations
 
+import asyncio
 import math
 import zlib
 from collections import OrderedDict
@@ -32,9 +33,10 @@ from empath.aws.errors import CONDITION_FAILED, code_of, item_of, trouble
 from empath.aws.expressions import instant, text
 from empath.domain.circuit import CLOSED, Circuit, Probe
 from empath.domain.errors import ControlTrouble
+from empath.domain.gate_policy import MAX_SHARDS
 from empath.domain.instant import format_instant, parse_instant
 from empath.domain.line import ORDER, Ask, Book, Turn, latest_tat, places_from, slots_before
-from empath.domain.slots import from_micros
+from empath.domain.slots import from_micros, to_micros
 from empath.ports.clock import Clock
 from empath.ports.gates import Change
 
@@ -66,24 +68,21 @@ class DynamoGates:
 
     async def take_turns(self, site: str, ask: Ask, *, shard: int = 0) -> Sequence[Turn]:
         pk = f"site#{site}#{shard}" if shard else f"site#{site}"
-        slots: Sequence[Turn] | None = None
+        taken: list[Turn] = []
         for _ in range(RESERVE_TRIES):
             book = self._books.get(pk, Book())
-            if slots is None:
-                count = book.room_for(ask)
-                slots = await self._take_slots(pk, book, ask, count) if count else []
-                if slots is None:
-                    continue
-                ask = replace(ask, count=ask.count - count)
+            if count := book.room_for(ask):
+                turns = await self._take_slots(pk, book, ask, count)
+            else:
+                turns = await self._take_places(pk, book, ask)
+            taken += turns
+            ask = replace(ask, count=ask.count - len(turns))
             if not ask.count:
-                return slots
-            places = await self._take_places(pk, self._books.get(pk, Book()), ask)
-            if places is not None:
-                return [*slots, *places]
+                return taken
         raise ControlTrouble(f"reserving a slot of {site}: it changes too quickly")
 
-    async def _take_slots(self, pk: str, book: Book, ask: Ask, count: int) -> Sequence[Turn] | None:
-        """So many slots; None when there is no room for them, or another kind of update is to be tried."""
+    async def _take_slots(self, pk: str, book: Book, ask: Ask, count: int) -> Sequence[Turn]:
+        """So many slots; none when the item was not as the book has it, which knows better then."""
         step = count * ask.pace.interval
         values: dict[str, Any] = {":arrival": encode(ask.arrival)}
         if (book.tat or 0) > ask.arrival:
@@ -97,9 +96,10 @@ class DynamoGates:
             for line in ask.lines:
                 condition += f" AND (attribute_not_exists(line_{line}) OR line_{line} <= :horizon)"
         after = await self._book_in(pk, what, condition, values, now=ask.now)
-        return None if after is None or after.tat is None else slots_before(after.tat, ask, count)
+        return () if after is None or after.tat is None else slots_before(after.tat, ask, count)
 
-    async def _take_places(self, pk: str, book: Book, ask: Ask) -> Sequence[Turn] | None:
+    async def _take_places(self, pk: str, book: Book, ask: Ask) -> Sequence[Turn]:
+        """Likewise a place for each."""
         line, first, step = f"line_{ask.priority}", book.next_place(ask), ask.count * ask.pace.interval
         values: dict[str, Any] = {":first": encode(first)}
         if book.ends.get(ask.priority, 0) >= first:
@@ -109,7 +109,7 @@ class DynamoGates:
             what, condition = f"{line} = :end", f"attribute_not_exists({line}) OR {line} <= :first"
             values |= {":end": encode(first + step)}
         after = await self._book_in(pk, what, condition, values, now=ask.now)
-        return None if after is None else places_from(after.ends[ask.priority] - step, ask, ask.count)
+        return () if after is None else places_from(after.ends[ask.priority] - step, ask, ask.count)
 
     async def _book_in(
         self, pk: str, what: str, condition: str, values: Mapping[str, Any], *, now: int
@@ -140,6 +140,23 @@ class DynamoGates:
         if len(self._books) > MAX_KNOWN:
             self._books.popitem(last=False)
         return book if is_done else None
+
+    async def forget_lines(self, site: str) -> bool:
+        pks = (f"site#{site}#{shard}" if shard else f"site#{site}" for shard in range(MAX_SHARDS))
+        lines = ", ".join(f"line_{line}" for line in ORDER)
+
+        async def forget(pk: str) -> bool:
+            answer = await self._conditional(
+                "update_item",
+                "forgetting the lines",
+                pk,
+                UpdateExpression=f"REMOVE {lines}",
+                ConditionExpression=" OR ".join(f"line_{line} > :now" for line in ORDER),
+                ExpressionAttributeValues={":now": encode(to_micros(self._clock.now()))},
+            )
+            return answer is not None
+
+        return any(await asyncio.gather(*map(forget, pks)))
 
     async def circuit(self, site: str) -> Circuit:
         return _circuit(await self._item(f"site#{site}"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, TypeVar
 
@@ -12,8 +12,10 @@ import typer
 from empath.control import circuits
 from empath.control.changing import change
 from empath.control.options import SETTINGS, AsJson, StateDir, new_console, print_json
+from empath.control.queue_operating import is_success, outcome_document, show_outcomes_in_bulk
 from empath.control.target import DEFAULT_STATE_DIR, Target, find_target
 from empath.domain.circuit import Circuit
+from empath.pipeline.operating import Operated
 from empath.pipeline.operator_log import Entry
 from empath.ports.gates import Gates
 
@@ -36,25 +38,58 @@ def list_(state_dir: StateDir = DEFAULT_STATE_DIR, as_json: AsJson = False) -> N
 
 
 @circuit.command()
-def reset(site: Site, state_dir: StateDir = DEFAULT_STATE_DIR, as_json: AsJson = False) -> None:
-    """Close a site's circuit: the next mail for it goes at once. Exits with 1 when it was not open."""
+def reset(
+    site: Site,
+    retry: Annotated[bool, typer.Option("--retry", help="Also try now what waits in the ledger.")] = False,
+    state_dir: StateDir = DEFAULT_STATE_DIR,
+    as_json: AsJson = False,
+) -> None:
+    """Close a site's circuit, and forget who stands in line for its rate: new mail goes at once.
+
+    Says how many deliveries wait for the site, and until when. Exits with 1 when there was nothing to reset.
+    """
     now, name = datetime.now(UTC), site.strip().lower()
 
-    async def close(gates: Gates, line: Entry) -> Circuit:
-        before = await circuits.reset(gates, name, now)
+    async def close(gates: Gates, line: Entry) -> tuple[Circuit, bool]:
+        before, had_lines = await circuits.reset(gates, name, now)
         line.before, line.after = f"{before.phase(now)}: {before.cause}", "closed"
-        return before
+        return before, had_lines
 
     target = find_target(state_dir)
-    before = change(target, "circuit reset", name, target.gates, close)
+    before, had_lines = change(target, "circuit reset", name, target.gates, close)
+    waiting, retried = asyncio.run(_waiting(target, name, now, retry=retry))
     if as_json:
-        print_json({"circuit": circuits.circuit_document(site, before, now)})
+        document = {
+            "circuit": circuits.circuit_document(site, before, now),
+            "had_lines": had_lines,
+            "waiting": circuits.waiting_document(waiting),
+        }
+        if retry:
+            document["retry"] = outcome_document("retry", retried, has_more=waiting.has_more)
+        print_json(document)
     else:
-        new_console().print(
-            f"the circuit of {site} is closed; every worker knows within 10 seconds, and what was put off "
-            "comes back at its time",
-            markup=False,
-        )
+        console = new_console()
+        if not before.is_closed:
+            console.print(
+                f"the circuit of {name} is closed; every worker knows within 10 seconds", markup=False
+            )
+        if had_lines:
+            console.print(f"nobody new stands behind those who wait for a slot of {name}", markup=False)
+        if retry:
+            show_outcomes_in_bulk(console, "retry", retried, now, has_more=waiting.has_more)
+        else:
+            console.print(circuits.told_waiting(waiting, name, now), markup=False)
+    if not is_success(retried, in_bulk=True):
+        raise typer.Exit(1)
+
+
+async def _waiting(
+    target: Target, site: str, now: datetime, *, retry: bool
+) -> tuple[circuits.Waiting, Sequence[Operated]]:
+    async with target.operations() as operations:
+        waiting = await circuits.waiting_for(operations.ledger, site, now)
+        keys = [row.key for row in waiting.rows] if retry else []
+        return waiting, await operations.operate_all("retry", keys)
 
 
 def _with_gates(target: Target, work: Callable[[Gates], Awaitable[T]]) -> T:

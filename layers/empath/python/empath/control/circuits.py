@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from rich.console import Console
@@ -10,10 +12,16 @@ from rich.table import Table
 
 from empath.control.documents import Document
 from empath.control.errors import ControlError
+from empath.control.queue_reading import list_deliveries
 from empath.control.render import moment, plain
 from empath.domain.circuit import Circuit, Happening, Phase, Signal, after
+from empath.domain.delivery_state import State
 from empath.domain.gate_policy import CircuitPolicy
 from empath.domain.instant import format_instant
+from empath.domain.reason import Reason
+from empath.pipeline.batch import all_of
+from empath.pipeline.operating import AT_ONCE
+from empath.ports import Ledger, Listed
 from empath.ports.gates import Gates
 
 _WORDS = {
@@ -24,14 +32,79 @@ _WORDS = {
 }
 
 
-async def reset(gates: Gates, site: str, now: datetime) -> Circuit:
-    """Close a circuit; what it was before. Raises ControlError when it was not open."""
+MOST = 10_000
+"""Deliveries that are looked at for whether they wait for a site."""
+
+_HELD_BACK = frozenset({Reason.CIRCUIT_OPEN, Reason.SLOT_RESERVED, Reason.CONNECTIONS_IN_USE})
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What the gates of a site hold back for longer than queues can."""
+
+    rows: Sequence[Listed]
+    has_more: bool
+    """There may be others: more than MOST wait at all gates together."""
+
+    @property
+    def until(self) -> datetime | None:
+        return max((row.next_attempt_at or row.at for row in self.rows), default=None)
+
+
+async def reset(gates: Gates, site: str, now: datetime) -> tuple[Circuit, bool]:
+    """Close a circuit and forget the lines of its site; what it was before, and whether there were lines.
+
+    Raises ControlError when there was neither.
+    """
     before = await gates.circuit(site)
-    if before.is_closed:
-        raise ControlError(f"no circuit of {site} is open", "see `empathctl circuit list`")
-    happening = Happening(Signal.RESET, now)
-    await gates.change_circuit(site, lambda circuit: after(circuit, happening, CircuitPolicy()))
-    return before
+    had_lines = await gates.forget_lines(site)
+    if before.is_closed and not had_lines:
+        raise ControlError(
+            f"no circuit of {site} is open, and no mail stands in line for it", "see `empathctl circuit list`"
+        )
+    if not before.is_closed:
+        happening = Happening(Signal.RESET, now)
+        await gates.change_circuit(site, lambda circuit: after(circuit, happening, CircuitPolicy()))
+    return before, had_lines
+
+
+async def waiting_for(ledger: Ledger, site: str, now: datetime) -> Waiting:
+    """The deliveries in the ledger that gates of a site hold back, and that are not due yet."""
+
+    def is_held_back(row: Listed) -> bool:
+        return row.reason in _HELD_BACK and (row.next_attempt_at or row.at) > now
+
+    rows, has_more = await list_deliveries(ledger, [State.DEFERRED], MOST, is_held_back)
+    turns = asyncio.Semaphore(AT_ONCE)
+
+    async def is_for_site(row: Listed) -> bool:
+        async with turns:
+            record = await ledger.delivery(row.key)
+        return record is not None and record.site == site
+
+    found = await all_of(map(is_for_site, rows))
+    return Waiting([row for row, mine in zip(rows, found, strict=True) if mine], has_more)
+
+
+def waiting_document(waiting: Waiting) -> Document:
+    return {
+        "deliveries": len(waiting.rows),
+        "until": _instant(waiting.until),
+        "has_more": waiting.has_more,
+    }
+
+
+def told_waiting(waiting: Waiting, site: str, now: datetime) -> str:
+    """How much waits for a site, until when, and what to do about it."""
+    later = "what waits on a queue comes back within 15 minutes"
+    if waiting.until is None:
+        return later
+    which = "one delivery waits" if len(waiting.rows) == 1 else f"{len(waiting.rows)} deliveries wait"
+    more = ", at least," if waiting.has_more else ""
+    return (
+        f"{which}{more} in the ledger, the last until {moment(waiting.until, now)}: `empathctl circuit reset "
+        f"{site} --retry` tries them now; {later}"
+    )
 
 
 def circuit_document(site: str, circuit: Circuit, now: datetime) -> Document:

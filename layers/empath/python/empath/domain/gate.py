@@ -40,6 +40,7 @@ class HeldBack:
     reason: Reason
     until: datetime
     cause: str = ""
+    site: str | None = None
 
     @property
     def slot(self) -> datetime | None:

@@ -147,7 +147,11 @@ class Gatekeeper:
             return None
         circuit = await self._circuits.circuit(site)
         blocked = circuit.blocked_until(self._clock.now())
-        return None if blocked is None else self._held(HeldBack(Reason.CIRCUIT_OPEN, blocked, circuit.cause))
+        return (
+            None
+            if blocked is None
+            else self._held(HeldBack(Reason.CIRCUIT_OPEN, blocked, circuit.cause, site))
+        )
 
     async def _turn(
         self,
@@ -161,11 +165,11 @@ class Gatekeeper:
         if policy.rate is None:
             return None
         if place is not None and to_micros(place) > to_micros(self._clock.now()) + AHEAD[priority]:
-            return self._held(HeldBack(Reason.SLOT_RESERVED, place))
+            return self._held(HeldBack(Reason.SLOT_RESERVED, place, site=site))
         turn = await self._reservations.turn(site, policy.rate, priority, place=place)
         wait = (turn.at - self._clock.now()).total_seconds()
         if not turn.is_slot or wait > time_left():
-            return self._held(HeldBack(Reason.SLOT_RESERVED, turn.at))
+            return self._held(HeldBack(Reason.SLOT_RESERVED, turn.at, site=site))
         await self._clock.sleep(wait)
         return turn.at
 
@@ -192,14 +196,14 @@ class Gatekeeper:
             blocked = circuit.blocked_until(now)
             if blocked is not None and not entered.is_probe:
                 await self.close(entered)
-                return self._held(HeldBack(Reason.CIRCUIT_OPEN, blocked, circuit.cause))
+                return self._held(HeldBack(Reason.CIRCUIT_OPEN, blocked, circuit.cause, site))
         if policy.max_connections is not None:
             entered.connection = await self._connections.take(
                 site, limit=policy.max_connections, owner=entered.owner, until=until
             )
             if entered.connection is None:
                 await self.close(entered)
-                return self._held(HeldBack(Reason.CONNECTIONS_IN_USE, now + FREED_IN))
+                return self._held(HeldBack(Reason.CONNECTIONS_IN_USE, now + FREED_IN, site=site))
         return entered
 
     def _held(self, held: HeldBack) -> HeldBack:

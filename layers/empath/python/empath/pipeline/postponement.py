@@ -85,6 +85,8 @@ class Postponement:
             return await self._write(given_up, job, now, trace_header)
         waited = timedelta(seconds=max(job.waited, record.waited or 0))
         longest = timedelta(seconds=policy.retry.max_delay)
+        if held.site is not None:
+            record = record.model_copy(update={"site": held.site})
         until = put_off(held, now=now, waited=waited, random=self.ids.random(), longest=longest)
         reason = held.reason
         if until >= record.expires:

@@ -23,6 +23,10 @@ class Gates(Protocol):
         earliest first. They are taken with the answer, and lost with an answer that is lost. One update for
         the slots and one for the places, in most cases the only calls."""
 
+    async def forget_lines(self, site: str) -> bool:
+        """Let the site's lines end now, in all of its shards; whether anybody stood there. Those who did keep
+        their places: who comes new does not stand behind them."""
+
     async def circuit(self, site: str) -> Circuit:
         """As it is now; closed when nobody has heard of the site."""
 

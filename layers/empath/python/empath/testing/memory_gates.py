@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from empath.domain.circuit import CLOSED, Circuit, Probe
@@ -29,6 +30,11 @@ class MemoryGates:
         for kind in {"slots" if turn.is_slot else "places" for turn in turns}:
             self.updates[kind] += 1
         return turns
+
+    async def forget_lines(self, site: str) -> bool:
+        mine = {key: book for key, book in self.books.items() if key[0] == site and book.ends}
+        self.books |= {key: replace(book, ends={}) for key, book in mine.items()}
+        return bool(mine)
 
     async def circuit(self, site: str) -> Circuit:
         self.reads["circuit"] += 1

@@ -22,6 +22,9 @@ class GatedGates:
     async def take_turns(self, site: str, ask: Ask, *, shard: int = 0) -> Sequence[Turn]:
         return await self._call("take_turns", lambda: self._gates.take_turns(site, ask, shard=shard), site)
 
+    async def forget_lines(self, site: str) -> bool:
+        return await self._call("forget_lines", lambda: self._gates.forget_lines(site), site)
+
     async def circuit(self, site: str) -> Circuit:
         return await self._call("circuit", lambda: self._gates.circuit(site), site)
 
