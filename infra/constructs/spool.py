@@ -4,11 +4,13 @@ import aws_cdk as cdk
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
+from empath.domain.content_policy import KEEP_DAYS
 from infra.settings import Settings
 
 
 class Spool(Construct):
-    """Raw messages. The journal deletes them; the lifecycle only removes what a crash left behind."""
+    """Raw messages. The journal deletes them; the lifecycle removes what a crash left behind, and what was
+    kept for tenants, when its time is over."""
 
     def __init__(self, scope: Construct, id: str, settings: Settings) -> None:
         super().__init__(scope, id)
@@ -24,9 +26,16 @@ class Spool(Construct):
             lifecycle_rules=[
                 s3.LifecycleRule(
                     id="orphans",
+                    prefix="messages/",
                     # Safely beyond the expiry of a message: it can never remove mail that is still queued.
                     expiration=cdk.Duration.days(settings.spool_expiry_days),
                     abort_incomplete_multipart_upload_after=cdk.Duration.days(1),
-                )
+                ),
+                *(
+                    s3.LifecycleRule(
+                        id=f"kept-{days}", prefix=f"kept/{days}/", expiration=cdk.Duration.days(days)
+                    )
+                    for days in KEEP_DAYS
+                ),
             ],
         )

@@ -132,7 +132,11 @@ class Pipeline(cdk.Stack):
             gather=self._settings.journal_gather,
         )
         worker.may(UPDATE, self._deliveries)
-        worker.may(DELETE, self._messages)
+        spool = self._storage.spool.bucket
+        worker.may([*DELETE, "s3:GetObject"], spool.arn_for_objects("messages/*"))
+        # What a tenant keeps of settled messages. Listing tells what is gone from what is hidden.
+        worker.may(["s3:PutObject"], spool.arn_for_objects("kept/*"))
+        worker.may(LIST, self._bucket)
         worker.may(["events:PutEvents"], self._storage.bus.event_bus_arn)
         environment = {
             "EMPATH_EVENT_BUS": self._storage.bus.event_bus_name,

@@ -11,7 +11,8 @@ import pytest
 import pytest_asyncio
 
 from empath.aws.quick_put import QuickPut
-from empath.aws.spool import PART_SIZE, S3Spool
+from empath.aws.spool import PART_SIZE, S3Spool, kept_key_of
+from empath.domain.content_policy import KEEP_DAYS
 from empath.domain.errors import SpoolObjectMissing, SpoolTrouble
 from empath.ports import Spool
 from empath.testing.memory_spool import MemorySpool
@@ -74,6 +75,43 @@ async def test_a_key_is_never_overwritten_and_putting_it_again_is_success(spool:
     await spool.put("messages/1", chunks(first))
     assert await spool.put("messages/1", chunks(second)) == size
     assert await content_of(spool, "messages/1") == first
+
+
+async def kept_by(spool: Spool) -> dict[str, bytes]:
+    if isinstance(spool, MemorySpool):
+        return {f"kept/{days}/{key}": content for key, (content, days) in spool.kept.items()}
+    assert isinstance(spool, S3Spool)
+    return {
+        key: await content_of(spool, key)
+        for days in KEEP_DAYS
+        for key in [kept_key_of("messages/1", days)]
+        if await _is_there(spool, key)
+    }
+
+
+async def _is_there(spool: Spool, key: str) -> bool:
+    try:
+        await content_of(spool, key)
+    except SpoolObjectMissing:
+        return False
+    return True
+
+
+async def test_what_is_kept_outlives_its_object_and_keeping_it_again_changes_nothing(spool: Spool) -> None:
+    await spool.put("messages/1", chunks(b"Subject: x\r\n\r\n"))
+    for _ in range(2):
+        await spool.keep("messages/1", 90)
+        await spool.delete("messages/1")
+        assert await kept_by(spool) == {"kept/90/messages/1": b"Subject: x\r\n\r\n"}
+    with pytest.raises(SpoolObjectMissing):
+        await content_of(spool, "messages/1")
+
+
+async def test_an_object_in_parts_is_kept_whole(spool: Spool) -> None:
+    content = os.urandom(2 * PART_SIZE + 5)
+    await spool.put("messages/1", chunks(content))
+    await spool.keep("messages/1", 7)
+    assert await kept_by(spool) == {"kept/7/messages/1": content}
 
 
 @pytest.mark.parametrize("size", [5, 2 * PART_SIZE + 5])

@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 
+from empath.aws.spool import kept_key_of
+from empath.domain.content_policy import KEEP_DAYS
 from infra.constructs.ledger import LISTED
 from infra.constructs.queues import CONSUMERS, MAX_RECEIVE_COUNT
 from infra.settings import COLD_START_S, LEASE_GRACE_S
@@ -24,11 +26,15 @@ def test_buckets_are_private_and_encrypted(aws: Synthesised) -> None:
 
 def test_the_lifecycle_removes_only_what_no_message_can_still_need(aws: Synthesised) -> None:
     bucket = _bucket(aws, "Spool")
-    (rule,) = bucket["LifecycleConfiguration"]["Rules"]
+    rule, *kept = bucket["LifecycleConfiguration"]["Rules"]
     assert rule["Status"] == "Enabled"
+    assert rule["Prefix"] == "messages/"
     assert rule["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 1}
     message_expiry_days = 5
     assert rule["ExpirationInDays"] >= message_expiry_days + 2
+    assert {each["Prefix"]: each["ExpirationInDays"] for each in kept} == {
+        kept_key_of("", days): days for days in KEEP_DAYS
+    }
 
 
 @pytest.mark.parametrize("kind", ["AWS::S3::BucketPolicy", "AWS::SQS::QueuePolicy"])

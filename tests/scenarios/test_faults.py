@@ -43,7 +43,7 @@ CALLS = {
     "ledger.settle": 4,
     "ledger.close": 1,
     "control.policy": 13,
-    "control.tenant_policy": 1,
+    "control.tenant_policy": 3,
     "quotas.take": 1,
 }
 

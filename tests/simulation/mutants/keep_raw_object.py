@@ -4,13 +4,13 @@ PATCHES = (
     (
         "empath.pipeline.journal",
         """\
-            await self.spool.delete(message.spool_key)
+        await self.spool.delete(key)
 """,
         """\
-            try:
-                await self.spool.delete(message.spool_key)
-            except Exception:
-                pass
+        try:
+            await self.spool.delete(key)
+        except Exception:
+            pass
 """,
     ),
 )

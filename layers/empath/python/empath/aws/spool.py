@@ -17,6 +17,7 @@ from botocore.exceptions import ClientError
 from empath.aws.errors import FOREIGN, code_of, http_status_of, trouble
 from empath.aws.part import PIECE, Part, PartBuffer
 from empath.aws.quick_put import QuickPut
+from empath.domain.content_policy import KeepDays
 from empath.domain.errors import SpoolObjectMissing, SpoolTrouble
 
 if TYPE_CHECKING:
@@ -36,6 +37,11 @@ _THERE_ALREADY = 412
 _CONFLICT = 409
 
 logger = logging.getLogger(__name__)
+
+
+def kept_key_of(key: str, days: KeepDays) -> str:
+    """Where an object is kept; the bucket's lifecycle has a rule for each number of days."""
+    return f"kept/{days}/{key}"
 
 
 class S3Spool:
@@ -90,6 +96,18 @@ class S3Spool:
                 if not chunk:
                     return
                 yield chunk
+
+    async def keep(self, key: str, days: KeepDays) -> None:
+        with trouble(SpoolTrouble, f"keeping {key}"):
+            try:
+                await self._client.copy_object(
+                    Bucket=self._bucket,
+                    Key=kept_key_of(key, days),
+                    CopySource={"Bucket": self._bucket, "Key": key},
+                )
+            except ClientError as error:
+                if code_of(error) not in {"NoSuchKey", "404"}:
+                    raise
 
     async def delete(self, key: str) -> None:
         with trouble(SpoolTrouble, f"deleting {key}"):

@@ -82,11 +82,13 @@ def reconcile(
 @asynccontextmanager
 async def reconciliation(target: Target) -> AsyncIterator[Reconciliation]:
     """The stage over what `target` keeps. Raises ControlError."""
+    from empath.aws.control import DynamoControl
     from empath.aws.inventory import AwsInventory
     from empath.aws.ledger import DynamoLedger
     from empath.aws.queue import SqsJobQueue
     from empath.aws.session import AwsSession
     from empath.aws.spool import S3Spool
+    from empath.observe.metrics import EmfMetrics
     from empath.system import SystemClock
 
     bucket, table = target.output("SpoolBucket"), target.output("DeliveriesTable")
@@ -100,6 +102,9 @@ async def reconciliation(target: Target) -> AsyncIterator[Reconciliation]:
             ledger=DynamoLedger(dynamodb, table),
             clock=SystemClock(),
             lost_changes=await _lost_changes(target, session),
+            control=DynamoControl(
+                dynamodb, target.output("ControlTable"), clock=SystemClock(), metrics=EmfMetrics("empathctl")
+            ),
         )
 
 

@@ -13,6 +13,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from empath.domain.address import MailboxField
+from empath.domain.content_policy import ContentPolicy
 from empath.domain.suppression import SuppressionPolicy
 
 MAX_TEMPLATE = 16_384
@@ -77,3 +78,4 @@ class TenantPolicy(BaseModel):
 
     reports: ReportPolicy = ReportPolicy()
     suppression: SuppressionPolicy = SuppressionPolicy()
+    content: ContentPolicy = ContentPolicy()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
 from types import TracebackType
 
+from empath.domain.content_policy import KeepDays
 from empath.domain.errors import Trouble
 from empath.ports import JobQueue, OutgoingJob, QueueName, ReceivedJob, Spool
 
@@ -60,6 +61,10 @@ class WatchedSpool:
         with self._watch:
             async for chunk in self._spool.read(key):
                 yield chunk
+
+    async def keep(self, key: str, days: KeepDays) -> None:
+        with self._watch:
+            await self._spool.keep(key, days)
 
     async def delete(self, key: str) -> None:
         with self._watch:

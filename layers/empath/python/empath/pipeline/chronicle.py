@@ -52,7 +52,7 @@ class Chronicle(Stage):
 
     async def _settle(self, changes: Sequence[StreamChange]) -> None:
         deliveries = [(_delivery(change.old), _delivery(change.new)) for change in changes]
-        await Journal(self.spool, self.ledger, self.clock).note_all(deliveries)
+        await Journal(self.spool, self.ledger, self.clock, self.control).note_all(deliveries)
 
     async def _tell(self, changes: Sequence[StreamChange]) -> None:
         if self.events is None:

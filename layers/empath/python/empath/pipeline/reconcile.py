@@ -42,7 +42,7 @@ from empath.pipeline.followups import FollowUps, NextAttempt
 from empath.pipeline.journal import Journal
 from empath.pipeline.lanes import queue_of_first
 from empath.pipeline.stage import Stage
-from empath.ports import Clock, JobQueue, Ledger, Spool
+from empath.ports import Clock, Control, JobQueue, Ledger, Spool
 from empath.ports.inventory import Inventory, Item, Upload
 from empath.ports.lost_changes import LostChanges, LostChangesQueue
 
@@ -131,6 +131,8 @@ class Reconciliation(Stage):
     clock: Clock
     lost_changes: LostChangesQueue | None = None
     """None: what the journal gave up on is not looked at."""
+    control: Control | None = None
+    """Whose content policies count."""
 
     async def run(self, note: Note, *, repair: bool = False, patience: timedelta = PATIENCE) -> Checked:
         """Tell `note` of everything that is not as it should be, and with `repair` what became of it.
@@ -267,7 +269,7 @@ class Reconciliation(Stage):
 
     async def _settle(self, story: Story) -> None:
         """What the journal would have done."""
-        journal = Journal(self.spool, self.ledger, self.clock)
+        journal = Journal(self.spool, self.ledger, self.clock, self.control)
         settled = story.message.settled if story.message is not None else frozenset()
         for record in story.deliveries:
             if record.delivery not in settled:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, AsyncIterator
 from datetime import datetime
 
+from empath.domain.content_policy import KeepDays
 from empath.domain.errors import SpoolObjectMissing
 from empath.ports.clock import Clock
 
@@ -21,6 +22,7 @@ class MemorySpool:
     def __init__(self, *, chunk: int = CHUNK, clock: Clock | None = None) -> None:
         self.objects: dict[str, bytes] = {}
         self.stored_at: dict[str, datetime] = {}
+        self.kept: dict[str, tuple[bytes, KeepDays]] = {}
         self._chunk = chunk
         self._clock = clock
 
@@ -38,6 +40,10 @@ class MemorySpool:
             raise SpoolObjectMissing(key) from None
         for start in range(0, len(octets), self._chunk):
             yield octets[start : start + self._chunk]
+
+    async def keep(self, key: str, days: KeepDays) -> None:
+        if key in self.objects:
+            self.kept[key] = (self.objects[key], days)
 
     async def delete(self, key: str) -> None:
         self.objects.pop(key, None)

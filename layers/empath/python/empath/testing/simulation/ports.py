@@ -16,6 +16,7 @@ from collections.abc import (
 )
 from typing import Protocol, TypeVar
 
+from empath.domain.content_policy import KeepDays
 from empath.domain.errors import QueueTrouble, SpoolTrouble, TransientRefusal
 from empath.domain.network import IPAddress
 from empath.domain.reason import Reason
@@ -154,6 +155,11 @@ class GatedSpool:
                 return chunk
 
             yield await self._gate.call("spool.read", given, trouble=SpoolTrouble)
+
+    async def keep(self, key: str, days: KeepDays) -> None:
+        await self._gate.call(
+            "spool.keep", lambda: self._spool.keep(key, days), trouble=SpoolTrouble, about=key
+        )
 
     async def delete(self, key: str) -> None:
         async def effect() -> None:
