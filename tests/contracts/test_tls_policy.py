@@ -152,6 +152,7 @@ def target_by(sink: SmtpSink, settings: dict[str, object]) -> Endpoint:
 async def test_every_mode_with_everything_that_a_next_hop_does(
     mode: str, hop: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO, logger="empath.net.dialer")
     expected = OUTCOMES[mode][hop]
     client = Client()
     async with SmtpSink(HOPS[hop].script, tls=HOPS[hop].context) as sink:
@@ -166,9 +167,14 @@ async def test_every_mode_with_everything_that_a_next_hop_does(
         assert bool(sink.accepted) is (expected == "plain")
     goes_again = expected == "invalid" or ("opportunistic" in mode and hop in BROKEN)
     assert sink.connections == (2 if goes_again else 1)
-    # What failed is counted by the mode, and what was accepted all the same is told each time.
+    # What failed is counted by the mode and logged by the host, and what was accepted all the same is told
+    # each time.
     failed = expected[:2] == "4." or goes_again
     assert client.metrics.counts[f"tls_failed_{read_policy(MODES[mode]).tls}"] == failed
+    told = [record for record in caplog.records if record.message == "TLS with a next hop failed"]
+    assert [record.__dict__["goes_on"] for record in told] == (
+        [{"invalid": "unchecked", "plain": "plain"}.get(expected)] if failed else []
+    )
     assert client.metrics.counts["tls_invalid_accepted"] == (expected == "invalid")
     warnings = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert len(warnings) == (expected == "invalid")

@@ -64,14 +64,28 @@ class SmtpDialer:
         try:
             return await self._open(endpoint, end, first_way(endpoint))
         except TransientRefusal as refusal:
+            way = way_after(endpoint, refusal)
             if refusal.reason is Reason.TLS_FAILED:
                 self._count(f"tls_failed_{endpoint.tls}")
-            way = way_after(endpoint, refusal)
+                # Counters know no hosts. Who goes on in plain has no other trace of why.
+                logger.info(
+                    "TLS with a next hop failed",
+                    extra={
+                        "next_hop": str(endpoint),
+                        "site": endpoint.site,
+                        "policy": endpoint.tls,
+                        "reply": str(refusal.reply),
+                        "goes_on": way and way.name.lower(),
+                    },
+                )
             if way is None:
                 raise
+            failure = refusal
             fault = refusal.fault if isinstance(refusal, CertificateRefused) else None
         # After a handshake that failed there is no session to go on with: begin anew.
         session = await self._open(endpoint, end, way, UNVERIFIED if fault is None else invalid(fault))
+        if way is Way.PLAIN:
+            session.tls_failure = failure
         if fault is not None:
             self._count("tls_invalid_accepted")
             logger.warning(
