@@ -20,7 +20,7 @@ from empath.pipeline.discrepancies import (
     of_object,
     of_upload,
 )
-from empath.ports.inventory import RawObject, Upload
+from empath.ports.inventory import RawObject, Unreadable, Upload
 from empath.testing.clock import START
 
 ID = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
@@ -106,6 +106,16 @@ def test_an_incomplete_message_is_closed_only_when_no_job_can_bring_the_rest() -
     assert repairable(OWED_FOR) == [True]
     assert repairable(OWED_FOR, delivery(State.SENT)) == [True]
     assert repairable(OWED_FOR, delivery(State.HELD)) == [False]
+
+
+def test_what_cannot_be_read_is_told_and_nothing_is_made_of_what_it_may_say() -> None:
+    broken = Unreadable(ID, "delivery#c.test", "schema 7")
+    ended = Story(ID, message(deliveries=2), [delivery(State.SENT)], [broken])
+    assert kinds(ended, OWED_FOR) == [Kind.UNREADABLE_ITEM]
+    waiting = Story(ID, message(deliveries=2), [delivery()], [broken])
+    assert kinds(waiting, HOUR) == [Kind.UNREADABLE_ITEM, Kind.LOST_JOB]
+    assert not waiting.is_over
+    assert not Story(ID, None, [], [broken]).is_over
 
 
 def found_object(story: Story, age: timedelta, after: timedelta) -> tuple[Kind, bool] | None:
