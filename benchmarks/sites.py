@@ -43,13 +43,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ):
         began = time.monotonic()
         report = PARTS[given.part](relay, given)
-        seconds = time.monotonic() - began
-    python = f"Python {sys.version.split()[0]}"
-    load = f"{os.getloadavg()[0]:.1f}"
-    sys.stdout.write(
-        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {os.cpu_count()} cores (load {load}), {python}; "
-        f"{given.workers} workers; {seconds:.0f} s\n{report}"
-    )
+        machine = f"{os.cpu_count()} cores (load {os.getloadavg()[0]:.1f}), Python {sys.version.split()[0]}"
+        took = f"{given.workers} workers; {time.monotonic() - began:.0f} s"
+        head = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {machine}; {took}"
+        # Now: to stop, and to remove what the stack left, can take a minute.
+        sys.stdout.write(f"{head}\n{report}")
+        sys.stdout.flush()
     return 1 if report.missed else 0
 
 
