@@ -139,11 +139,21 @@ def test_the_rule_that_holds_it_back_is_named(
     record: DeliveryRecord, facts: dict[str, Any], rule: str, words: str, until: Any, advice: str | None
 ) -> None:
     explanation = explained(record, **facts)
-    (held_back,) = [each for each in explanation.held_back if each.name != "retry" or rule == "retry"]
+    (held_back,) = explanation.held_back
     assert held_back.name == rule
     assert words in held_back.text
     assert held_back.until == until
     assert any(advice in each for each in explanation.advice) if advice else not explanation.advice
+
+
+def test_a_circuit_is_named_beside_the_pause_that_is_longer() -> None:
+    later = START + 3600 * S
+    record = delivery(attempt=2, attempts=(ATTEMPT,), next_attempt_at=later, reason=Reason.NEXT_HOP_REPLY)
+    explanation = explained(record, circuits={SITE: OPEN})
+    assert [(rule.name, rule.until) for rule in explanation.held_back] == [
+        ("circuit", OPEN.open_until),
+        ("retry", later),
+    ]
 
 
 @pytest.mark.parametrize("state", [State.SENT, State.FAILED, State.EXPIRED, State.CANCELLED, State.QUEUED])

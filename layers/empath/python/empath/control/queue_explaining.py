@@ -158,10 +158,10 @@ def _waits_for(record: DeliveryRecord, facts: Facts, now: datetime) -> Iterator[
     if circuit is not None and until is not None:
         opened = "" if circuit.opened_at is None else f" since {circuit.opened_at:%Y-%m-%d %H:%M} UTC"
         yield Rule("circuit", f"the circuit of its site is open{opened}: {circuit.cause}", until)
-        return
     gate = HELD_BACK.get(record.reason) if record.reason is not None else None
     if gate is not None:
-        yield Rule("gate", gate, record.next_attempt_at)
+        if until is None:
+            yield Rule("gate", gate, record.next_attempt_at)
     elif record.status is State.DEFERRED:
         asked = next(
             (attempt.retry_after for attempt in record.attempts[-1:] if attempt.retry_after is not None), None
