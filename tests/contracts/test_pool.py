@@ -90,6 +90,22 @@ class TestReuse:
         assert sink.connections == 1
         assert worker.metrics.counts == {"connections_opened": 1, "connections_reused": 19}
 
+    @pytest.mark.parametrize("way", WAYS)
+    async def test_a_connection_on_which_the_host_takes_no_mail_is_left(
+        self, worker: Worker, way: str
+    ) -> None:
+        """Postfix's postscreen says it to every recipient of a connection that it does not hand on."""
+        script: Script = {"RCPT": ["450 4.3.2 Service currently unavailable"]}
+        async with SmtpSink(script, extensions=WAYS[way]) as sink:
+            outcomes = [await worker.outcome(sink) for _ in range(3)]
+        assert outcomes == ["deferred 450 next_hop_reply", SENT, SENT]
+        assert sink.connections == 2
+
+    async def test_a_connection_stays_where_a_recipient_is_to_wait(self, worker: Worker) -> None:
+        async with SmtpSink({"RCPT": ["450 4.2.0 Greylisted"]}) as sink:
+            assert [await worker.outcome(sink) for _ in range(2)] == ["deferred 450 next_hop_reply", SENT]
+        assert sink.connections == 1
+
     async def test_whoever_sends_at_the_same_time_has_a_connection_of_their_own(self, worker: Worker) -> None:
         async with SmtpSink(latency=0.01) as sink:
             for _ in range(3):

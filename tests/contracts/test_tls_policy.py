@@ -302,3 +302,32 @@ class TestWhatIsKept:
         assert old == TlsSession("TLSv1.3", "TLS_AES_128_GCM_SHA256")
         with pytest.raises(ValueError, match="not a TLS session"):
             TlsSession.read("none")
+
+
+INSISTS: Script = {"MAIL": ["530 5.7.0 Must issue a STARTTLS command first"] * 2}
+
+
+@pytest.mark.parametrize(
+    ("mode", "expected"),
+    [
+        ("opportunistic", "deferred 451 tls_failed"),  # what failed is TLS, which may be mended
+        ("disabled", "failed 530 next_hop_reply"),  # what policy says cannot be had
+    ],
+)
+async def test_a_next_hop_that_insists_on_tls_refuses_no_mail_because_tls_failed(
+    mode: str, expected: str
+) -> None:
+    async with SmtpSink({"handshake": RESET, **INSISTS}, tls=VALID) as sink:
+        channel = await Client().dialer.connect(target_by(sink, MODES[mode]), deadline=20)
+        result = await channel.transact(transaction())
+        await channel.close()
+    assert set(shorts(result).values()) == {expected}
+    assert sink.accepted == []
+
+
+async def test_without_tls_other_refusals_are_what_they_are() -> None:
+    async with SmtpSink({"handshake": RESET, "RCPT": "550 5.1.1 Unknown"}, tls=VALID) as sink:
+        channel = await Client().dialer.connect(target_by(sink, MODES["opportunistic"]), deadline=20)
+        result = await channel.transact(transaction())
+        await channel.close()
+    assert set(shorts(result).values()) == {"failed 550 next_hop_reply"}

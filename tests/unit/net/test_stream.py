@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
 
 import pytest
@@ -84,3 +85,23 @@ async def test_nothing_is_sent_on_a_lost_connection() -> None:
     stream.abort()
     stream.write(b"QUIT\r\n")
     assert wire.sent == [b"QUIT\r\n"]
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_QUICKACK"), reason="only Linux can be told")
+async def test_who_waits_for_replies_acknowledges_each_at_once() -> None:
+    """Else a next hop that writes one after the other without TCP_NODELAY waits 40 ms before the second."""
+    loop = asyncio.get_running_loop()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        transport, _ = await loop.create_connection(asyncio.Protocol, *listening.getsockname())
+        peer = listening.accept()[0]
+    stream = MailStream(transport)
+    transport.set_protocol(stream)
+    ours = transport.get_extra_info("socket")
+    with peer:
+        for _ in range(2):
+            ours.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)  # as after sending
+            peer.send(b"250 ok\r\n")
+            assert await stream.wait(60)
+            assert ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK) == 1
+            stream.read()
+    stream.abort()

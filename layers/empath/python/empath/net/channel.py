@@ -1,6 +1,14 @@
 """ports.Channel over a session: limits of the next hop kept, broken extensions gone around.
 
 A transaction is sent again without an extension only when nobody was accepted and nothing is ambiguous.
+
+Two kinds of replies are about the session and not about the mail:
+
+    530                   the session is in the clear only because TLS failed, and the next hop insists on it
+                          (RFC 3207 §4): TLS is what failed, and may be mended
+    4.3.2 to everybody    the host takes no mail (RFC 3463 §3.4), maybe only on this connection, which is
+                          not used again. Postfix's postscreen says so to all that comes on a connection
+                          whose client it did not know when it came
 """
 
 from __future__ import annotations
@@ -10,7 +18,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 
 from empath.domain.errors import LedgerTrouble, Refusal, SpoolObjectMissing, SpoolTrouble
-from empath.domain.outcome import Deferred, RecipientOutcome, Sent, outcome_of_refusal
+from empath.domain.outcome import Deferred, Failed, RecipientOutcome, Sent, outcome_of_refusal
 from empath.domain.reason import Reason
 from empath.domain.reply import Reply
 from empath.net.extension_memory import ExtensionMemory
@@ -47,6 +55,7 @@ class SmtpChannel:
         self._host = host
         self._memory = memory
         self._is_closed = False
+        self._is_shunned = False
 
     @property
     def tls(self) -> str | None:
@@ -54,7 +63,7 @@ class SmtpChannel:
 
     @property
     def is_usable(self) -> bool:
-        return self._session.stands and self._session.has_room
+        return self._session.stands and self._session.has_room and not self._is_shunned
 
     async def transact(self, transaction: Transaction, *, deadline: float | None = None) -> TransactionResult:
         if deadline is not None:
@@ -80,7 +89,7 @@ class SmtpChannel:
                 logger.warning("the message was sent to some of its recipients only", exc_info=True)
                 outcomes = dict.fromkeys(recipients, _NOT_TRIED) | outcomes
                 break
-            outcomes |= done.outcomes
+            outcomes |= self._second_thoughts(done)
             ambiguous = ambiguous or done.is_ambiguous
             # RFC 5321 §4.5.3.1.10: those who were too many are sent the message in another transaction.
             if _is_sent(done) and (rest := _too_many(done)):
@@ -167,6 +176,20 @@ class SmtpChannel:
             return None
         return await self._session.run(mail, transaction)
 
+    def _second_thoughts(self, done: MailTransaction) -> dict[str, RecipientOutcome]:
+        """The outcomes, with replies about the session taken for what they are."""
+        if all(_is_about_the_host(outcome) for outcome in done.outcomes.values()):
+            self._is_shunned = True
+        failure = self._session.tls_failure
+        if failure is None:
+            return done.outcomes
+        return {
+            address: outcome_of_refusal(failure)
+            if isinstance(outcome, Failed) and outcome.reply.code == 530
+            else outcome
+            for address, outcome in done.outcomes.items()
+        }
+
     def _leave_off(self, breach: Breach, done: MailTransaction) -> None:
         self._memory.leave_off(self._host, breach.keywords)
         logger.warning(
@@ -182,6 +205,10 @@ class SmtpChannel:
 
 def _is_sent(done: MailTransaction) -> bool:
     return any(isinstance(outcome, Sent) for outcome in done.outcomes.values())
+
+
+def _is_about_the_host(outcome: RecipientOutcome) -> bool:
+    return isinstance(outcome, Deferred) and str(outcome.reply.enhanced) == "4.3.2"
 
 
 def _too_many(done: MailTransaction) -> list[str]:

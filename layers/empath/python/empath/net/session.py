@@ -30,6 +30,8 @@ class ClientSession:
         self.offer = offer
         self.tls = tls
         self.deadline = deadline
+        self.tls_failure: Refusal | None = None
+        """Why it is in the clear, where TLS was tried before."""
         self._kind = kind
         self._stream = stream
         self._timeouts = timeouts
