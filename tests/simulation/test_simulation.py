@@ -114,7 +114,7 @@ def test_an_unknown_seed_is_a_usage_error(name: str, told: str, capsys: pytest.C
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        (json.dumps({"format": FORMAT + 1, "run": "1", "hash": ""}), "of format 6"),
+        (json.dumps({"format": FORMAT + 1, "run": "1", "hash": ""}), "of format 7"),
         (json.dumps({"hello": 1}), "is not a history"),
         ("[]", "is not a history"),
         ("{", "cannot be read"),

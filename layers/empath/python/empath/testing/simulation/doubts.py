@@ -2,8 +2,9 @@
 
     claim -> ... -> mark -> final dot -> reply -> record
 
-The promise of `hold` and `fail`: nobody gets a message twice, whoever dies or stands still; who is held or
-given up for doubt was really in doubt, which is what the mark says; and nothing leaves without its mark.
+The promise of `hold` and `fail`: nobody gets a message twice, whoever dies or stands still, unless an
+operator releases it; who is held or given up for doubt was really in doubt, which is what the mark says; and
+nothing leaves without its mark.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ class Doubts:
         self._policies = policies
         self._marked: set[str] = set()
         """Owners of attempts, and deliveries."""
+        self._released: set[tuple[str, str]] = set()
+        """Message and address of whom an operator released."""
 
     def changed(self, old: DeliveryRecord | None, new: DeliveryRecord) -> Iterator[Found]:
         """What is wrong with a change of a delivery."""
@@ -38,19 +41,23 @@ class Doubts:
         for address, known in new.recipients.items():
             if old is not None and old.recipients.get(address) is known:
                 continue
+            if old is not None and old.recipients[address].state is State.HELD:
+                self._released.add((new.message_id, address))
             is_doubt = known.reason is Reason.AMBIGUOUS
-            if known.state is State.HELD and not is_doubt:
+            if known.state is State.HELD and not is_doubt and known.reason is not Reason.OPERATOR_HOLD:
                 yield INVARIANT, f"{address} is held, and nobody held it"
             elif is_doubt and DECIDED.get(known.state) != policy:
                 yield INVARIANT, f"{address} is {known.state} for doubt where policy says {policy}"
             elif is_doubt and str(new.key) not in self._marked:
                 yield INVARIANT, f"{address} is {known.state} for doubt, and nothing was ever sent"
 
-    def taken(self, domain: str, owner: str | None, address: str, copies: int) -> Iterator[Found]:
+    def taken(
+        self, domain: str, owner: str | None, message_id: str, address: str, copies: int
+    ) -> Iterator[Found]:
         """What is wrong when a next hop takes a message for somebody, for the so manieth time."""
         if self._policies[domain] == "retry":
             return
         if owner not in self._marked:
             yield INVARIANT, f"{address} got it from {owner}, which did not mark it"
-        if copies > 1:
+        if copies > 1 and (message_id, address) not in self._released:
             yield "nothing is sent twice", f"{address} got it {copies} times where doubts are decided"

@@ -76,6 +76,21 @@ class GatedLedger:
             None,
         )
 
+    async def operate(
+        self,
+        record: DeliveryRecord,
+        *,
+        before: DeliveryRecord,
+        now: datetime,
+        owes: Sequence[str] = (),
+    ) -> bool:
+        return await self._write(
+            "ledger.operate",
+            lambda: self._ledger.operate(record, before=before, now=now, owes=owes),
+            record.key if self._gate.history.on else "",
+            None,
+        )
+
     async def mark_queued(self, key: DeliveryKey, *, attempt: int, job_at: datetime) -> None:
         await self._write(
             "ledger.mark_queued",

@@ -224,7 +224,9 @@ class Invariants:
     def _ended(self, record: DeliveryRecord) -> None:
         name = self.label(str(record.key))
         expires = (record.expires - START) // timedelta(microseconds=1)
-        if self.loop.now > max(expires, self.faults_until) + PATIENCE:
+        is_late = self.loop.now > max(expires, self.faults_until) + PATIENCE
+        # What is held does not expire, and comes to its end when somebody decides.
+        if is_late and record.operation is None:
             self.broken("liveness", f"{name} came to its end long after its expiry")
         for address, known in record.recipients.items():
             if record.domain in self.sinks:
@@ -279,7 +281,10 @@ class Invariants:
         for address in taken.recipients:
             owners = self._taken[taken.message, address]
             owners.append(taken.owner)
-            for invariant, text in self.doubts.taken(taken.domain, taken.owner, address, len(owners)):
+            doubts = self.doubts.taken(
+                taken.domain, taken.owner, self._ids[taken.message], address, len(owners)
+            )
+            for invariant, text in doubts:
                 self.broken(invariant, f"{taken.message}: {text}")
             if self.suppressing.is_refused(self._ids[taken.message], address):
                 self.broken("suppression", f"{taken.message}: {address} failed by the list and got it")

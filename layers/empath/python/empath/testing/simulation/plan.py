@@ -13,11 +13,12 @@ from typing import Any, Literal
 
 from empath.domain.lifecycle import DEFAULT_TYPES, LIFECYCLE_TYPES, LifecycleType
 from empath.domain.policy import OnAmbiguous
+from empath.domain.records import OperationName
 from empath.domain.route import RouteKind
 from empath.testing.simulation.draws import Draws
 from empath.testing.simulation.loop import DAY, HOUR, MINUTE, SECOND
 
-FORMAT = 5
+FORMAT = 6
 """Raised whenever the same seed begins to mean another history."""
 
 MAX_SEED = 2**63 - 1
@@ -84,6 +85,17 @@ class HopPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class OperationPlan:
+    """What an operator does to all deliveries of a message; number 0 is every held delivery."""
+
+    message: int
+    at: int
+    action: OperationName
+    report: bool = False
+    wait: float = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Setup:
     """The deployment of a run."""
 
@@ -101,6 +113,9 @@ class Setup:
     listed: tuple[str, ...]
     """Addresses that an operator put on the list before."""
     event_types: tuple[LifecycleType, ...]
+    operations: tuple[OperationPlan, ...]
+    released_at: int | None
+    """When all that is held is released; None: never."""
     stream_batch: int
     stream_window: int
     """How long the journal's batches are gathered."""
@@ -153,6 +168,8 @@ KINDS = ("good",) * 5 + ("mixed",) * 4 + ("greylist", "down", "refusing", "refus
 ROUTES: tuple[RouteKind, ...] = ("mx", "mx", "mx", "mx", "mx", "smarthost", "lmtp", "lmtp", "webhook", "sink")
 REFUSALS = ("unknown", "unknown", "full", "spam")
 ON_AMBIGUOUS: tuple[OnAmbiguous, ...] = ("retry", "retry", "retry", "retry", "hold", "fail")
+
+ACTIONS: tuple[OperationName, ...] = ("hold", "hold", "release", "retry", "delete")
 
 OPTED_OUT = "shop"
 """A tenant that does without the suppression list."""
@@ -232,6 +249,10 @@ def _setup(draws: Draws, messages: Sequence[MessagePlan]) -> Setup:
         suppression=draws.choice("suppression", SUPPRESSIONS),
         listed=tuple(_listed(draws, messages)),
         event_types=draws.choice("event types", TOLD),
+        operations=tuple(_operations(draws, messages)),
+        released_at=max(faults_until, *(message.at for message in messages)) + HOUR
+        if draws.chance("released", 0.5)
+        else None,
         stream_batch=draws.choice("stream batch", (5, 100, 100)),
         stream_window=draws.choice("stream window", (SECOND, 10 * SECOND, 20 * SECOND)),
         faults_until=faults_until,
@@ -245,6 +266,21 @@ def _setup(draws: Draws, messages: Sequence[MessagePlan]) -> Setup:
         tick=draws.choice("tick", (1, 1, 3, 10)),
         garbage=draws.chance("garbage", 0.1),
     )
+
+
+def _operations(draws: Draws, messages: Sequence[MessagePlan]) -> Iterator[OperationPlan]:
+    for number in range(draws.choice("operations", (0, 0, 3, 12))):
+        name = f"operation {number}"
+        message = draws.choice(f"{name} of", messages)
+        # Most often while the first attempts are made.
+        later = int(draws.unit(f"{name} at") ** 8 * 2 * HOUR)
+        yield OperationPlan(
+            message.number,
+            message.at + later,
+            draws.choice(f"{name} action", ACTIONS),
+            report=draws.chance(f"{name} report", 0.5),
+            wait=draws.choice(f"{name} wait", (0.0, 0.0, 1800.0)),
+        )
 
 
 def _listed(draws: Draws, messages: Sequence[MessagePlan]) -> Iterator[str]:

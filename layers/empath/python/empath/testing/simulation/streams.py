@@ -112,6 +112,6 @@ def _tells(change: StreamChange) -> bool:
     old, new = change.old, change.new
     if not isinstance(new, DeliveryRecord):
         return isinstance(new, MessageRecord) and old is None
-    if not isinstance(old, DeliveryRecord) or old.attempt != new.attempt:
+    if not isinstance(old, DeliveryRecord) or old.attempt != new.attempt or old.operation != new.operation:
         return True
     return old.recipients != new.recipients or (new.is_settled and not old.is_settled)

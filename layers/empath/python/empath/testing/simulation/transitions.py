@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from empath.domain.delivery_state import FINAL, TRANSITIONS, Event, State
 from empath.domain.reason import Reason
-from empath.domain.records import MAX_ATTEMPTS_KEPT, DeliveryRecord, MessageRecord
+from empath.domain.records import MAX_ATTEMPTS_KEPT, DeliveryRecord, MessageRecord, OperationName
 
-UNCLAIMED_OWNERS = ("resolve", "dead-letter", "gate")
+UNCLAIMED_OWNERS = ("resolve", "dead-letter", "gate", "operator")
 """Who writes outcomes that no claim led to."""
 
 HELD = (Reason.CIRCUIT_OPEN, Reason.SLOT_RESERVED, Reason.RATE_LIMITED, Reason.CONNECTIONS_IN_USE)
+OPERATED: Mapping[OperationName, Mapping[State, Collection[State]]] = {
+    "hold": dict.fromkeys((State.QUEUED, State.DEFERRED), (State.HELD,)),
+    "release": {State.HELD: (State.DEFERRED,)},
+    "retry": dict.fromkeys((State.QUEUED, State.DEFERRED), (State.DEFERRED,)),
+    "delete": dict.fromkeys((State.QUEUED, State.DEFERRED, State.HELD), (State.CANCELLED, State.FAILED)),
+}
+"""What an operator makes of a recipient."""
+
 WAITING = (State.QUEUED, State.DEFERRED)
 """What a gate makes of a recipient that nobody tried yet."""
 
@@ -43,6 +51,12 @@ def _within_an_attempt() -> dict[State, frozenset[State]]:
 REACHABLE = _within_an_attempt()
 
 
+def is_operated(old: DeliveryRecord | None, new: DeliveryRecord) -> bool:
+    """Whether a change is an operator's."""
+    before = old.operation if old is not None else None
+    return new.operation is not None and (before is None or before.id != new.operation.id)
+
+
 def delivery_change(old: DeliveryRecord | None, new: DeliveryRecord, now: datetime) -> Iterator[Found]:
     """What is wrong with a change of a delivery at true time `now`."""
     if old is None:
@@ -52,7 +66,7 @@ def delivery_change(old: DeliveryRecord | None, new: DeliveryRecord, now: dateti
         after = new.recipients.get(address)
         if after is None:
             yield "transitions", f"recipient {address} vanished"
-        elif after.state not in REACHABLE[known.state]:
+        elif after.state is not known.state and after.state not in _allowed(known.state, old, new):
             yield "transitions", f"{address} went from {known.state} to {after.state}"
         elif known.state in FINAL and after != known:
             yield "transitions", f"{address} changed after it was {known.state}"
@@ -72,6 +86,13 @@ def delivery_change(old: DeliveryRecord | None, new: DeliveryRecord, now: dateti
     ):
         yield "transitions", "a delivery became another one"
     yield from _attempts(old, new, now)
+
+
+def _allowed(state: State, old: DeliveryRecord, new: DeliveryRecord) -> Collection[State]:
+    """What a change may make of a recipient."""
+    if new.operation is not None and is_operated(old, new):
+        return OPERATED[new.operation.action].get(state, ())
+    return REACHABLE[state]
 
 
 def _creation(new: DeliveryRecord) -> Iterator[Found]:
@@ -114,7 +135,12 @@ def _attempts(old: DeliveryRecord, new: DeliveryRecord, now: datetime) -> Iterat
 
 
 def _held_back(old: DeliveryRecord, new: DeliveryRecord, now: datetime) -> Iterator[Found]:
-    """Without an attempt only a gate changes recipients, and only those that nobody tried yet."""
+    """Without an attempt only operators change recipients, and gates those that nobody tried yet."""
+    is_leased = old.lease is not None and old.lease.until > now + SKEW
+    if is_operated(old, new):
+        if is_leased:
+            yield "fencing", "an operator changed what a worker held the lease of"
+        return
     changed = {
         (known.state, new.recipients[address].state)
         for address, known in old.recipients.items()
@@ -122,8 +148,8 @@ def _held_back(old: DeliveryRecord, new: DeliveryRecord, now: datetime) -> Itera
     }
     if changed and not (changed == {WAITING} and new.reason in HELD):
         yield "transitions", "a recipient changed without an attempt"
-    elif changed and old.lease is not None and old.lease.until > now + SKEW:
-        yield "fencing", f"a gate held back what {old.lease.owner} held the lease of"
+    elif changed and is_leased:
+        yield "fencing", "a gate held back what a worker held the lease of"
 
 
 def _claim(

@@ -40,6 +40,7 @@ from empath.testing.simulation.hops import Hops, SimulatedRoutes, TroubledResolv
 from empath.testing.simulation.invariants import Accepted, Invariants, Violation
 from empath.testing.simulation.listing import LaggingListing
 from empath.testing.simulation.loop import DAY, MINUTE, SECOND, SimulationLoop
+from empath.testing.simulation.operators import Operators
 from empath.testing.simulation.plan import OPTED_OUT, MessagePlan, Plan, Setup
 from empath.testing.simulation.ports import Gate, GatedQueue, GatedResolver, GatedSpool
 from empath.testing.simulation.process import SCOPE, WorkerClock, WorkerIds, runs_at
@@ -151,6 +152,7 @@ class World:
         )
         self.acceptance = Acceptance.over(self.ports)
         self.workers = Workers(self, self.ports)
+        self.operators = Operators(self, self.workers, self.ports)
         self.streams = Streams(self, self.workers, self.ports)
         self._waiting_clients = 0
 
@@ -163,6 +165,7 @@ class World:
         for message in self.plan.messages:
             self._waiting_clients += 1
             self.loop.at(message.at, lambda message=message: self._connect(message, 1))
+        self.operators.begin()
         if self.plan.setup.garbage:
             for number, name in enumerate(FUNCTIONS):
                 self.queue.duplicate(name, GARBAGE[number % len(GARBAGE)])
@@ -204,6 +207,7 @@ class World:
             self.invariants.broken("liveness", f"no end after {MAX_STEPS} steps")
         return (
             not self._waiting_clients
+            and self.operators.are_done
             and not self.invariants.unsettled
             and self.queue.is_empty
             and self.streams.are_read
