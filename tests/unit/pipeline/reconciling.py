@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from empath.domain.delivery_state import State
-from empath.domain.errors import JournalTrouble, LedgerTrouble, QueueTrouble, SpoolTrouble
+from empath.domain.errors import ControlTrouble, JournalTrouble, LedgerTrouble, QueueTrouble, SpoolTrouble
 from empath.domain.outcome import Deferred, Failed
 from empath.domain.records import DeliveryRecord
 from empath.domain.reply import Reply
@@ -48,6 +48,7 @@ class Reconciled:
                 queue=self.faults.wrap("queue", self.relay.queue, QueueTrouble),
                 ledger=self.faults.wrap("ledger", self.relay.ledger, LedgerTrouble),
                 clock=self.relay.clock,
+                control=self.faults.wrap("control", self.relay.control, ControlTrouble),
                 lost_changes=self.faults.wrap("lost_changes", self.lost_changes, JournalTrouble),
             )
         )

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from empath.domain.delivery_state import State
 from empath.domain.envelope import Priority
 from empath.domain.retry import MAX_EXPIRY, RetryPolicy
-from empath.pipeline.accept import Additions
+from empath.pipeline.accept import Additions, trace_header_of
 from empath.pipeline.discrepancies import OWED_FOR, Kind
-from empath.pipeline.reconcile import Outcome
+from empath.pipeline.reconcile import Outcome, Tally
 from empath.ports import QueueName
 from empath.ports.inventory import Item, Unreadable, Upload
 from empath.testing.clock import START
@@ -130,14 +131,16 @@ async def test_a_first_attempt_whose_job_is_lost_gets_another_on_its_own_queue(
     priority: Priority, queue: QueueName
 ) -> None:
     world, dialer = reconciled()
-    message_id = await world.relay.submit(SENDER, [GOOD], additions=Additions(priority=priority))
+    additions = Additions(priority=priority, tenant="crm")
+    message_id = await world.relay.submit(SENDER, [GOOD], additions=additions)
     await world.relay.work(QueueName.ACCEPTED)
     lose_jobs(world.relay)
     world.later()
     assert await world.found() == [(Kind.LOST_JOB, f"{message_id}/delivery#good.test")]
     assert await world.repair() == [(Kind.LOST_JOB, REPAIRED)]
-    assert len(world.relay.queue.pending(queue)) == 1
     assert await world.repair() == [], "its job is on the queue now"
+    (job,) = world.relay.queue.receive(queue)
+    assert (job.trace_header, job.group) == (trace_header_of(message_id), "crm")
     await world.relay.run()
     assert len(dialer.messages) == 1
     assert await world.is_clean()
@@ -270,6 +273,57 @@ async def test_a_message_that_was_counted_and_not_closed_is_closed() -> None:
     assert await world.is_clean()
 
 
+KEEP_ALL = {"content": {"keep": "all", "days": 7}}
+KEEP_FAILED = {"content": {"keep": "failed"}}
+
+
+@pytest.mark.parametrize(
+    ("policy", "to", "is_kept"),
+    [
+        (KEEP_ALL, [GOOD], True),
+        (KEEP_ALL, [GOOD, "ann@fine.test"], True),
+        (KEEP_FAILED, [GOOD], False),
+        (KEEP_FAILED, [GOOD, "ann@fine.test"], False),
+        (KEEP_FAILED, [REJECTED], True),
+        (KEEP_FAILED, [GOOD, REJECTED], True),
+    ],
+)
+@pytest.mark.parametrize("counted", [False, True])
+async def test_content_that_policy_keeps_is_kept_by_a_repair_too(
+    policy: dict[str, Any], to: list[str], is_kept: bool, counted: bool
+) -> None:
+    world, _ = reconciled()
+    await world.relay.control.set_tenant_policy("*", policy)
+    message_id = await world.relay.submit(None, to)
+    await world.relay.work(QueueName.ACCEPTED)
+    await world.relay.work(QueueName.DELIVERY)
+    lose_changes(world.relay)
+    if counted:
+        for record in await world.relay.ledger.deliveries(message_id):
+            await world.relay.ledger.settle(record.key)
+    world.later()
+    assert await world.repair() == [(Kind.NOT_SETTLED, REPAIRED)]
+    assert (f"messages/{message_id}" in world.relay.spool.kept) == is_kept
+    assert await world.is_clean()
+
+
+@pytest.mark.parametrize(("policy", "is_kept"), [(KEEP_ALL, True), (KEEP_FAILED, True), ({}, False)])
+async def test_content_is_kept_if_nobody_knows_any_more_who_got_it(
+    policy: dict[str, Any], is_kept: bool
+) -> None:
+    world, _ = reconciled()
+    await world.relay.control.set_tenant_policy("*", policy)
+    message_id = await world.relay.submit(None, [GOOD])
+    await world.relay.work(QueueName.ACCEPTED)
+    await world.relay.work(QueueName.DELIVERY)
+    lose_changes(world.relay)
+    world.relay.ledger._deliveries.pop(message_id)
+    world.later(OWED_FOR.total_seconds())
+    assert await world.repair() == [(Kind.INCOMPLETE_MESSAGE, REPAIRED)]
+    assert (f"messages/{message_id}" in world.relay.spool.kept) == is_kept
+    assert await world.is_clean()
+
+
 async def test_a_message_without_its_deliveries_waits_for_its_job() -> None:
     world, dialer = reconciled()
     message_id = await world.relay.submit(SENDER, [GOOD, DEFERRED])
@@ -366,7 +420,10 @@ async def test_changes_that_the_stream_still_has_are_given_to_the_journal_again(
 async def test_changes_that_the_stream_has_forgotten_are_told_once() -> None:
     world, _ = reconciled()
     world.lost_changes.gone.add(world.lose_place("old").name)
-    assert await world.repair() == [(Kind.LOST_CHANGES, Outcome.GONE)]
+    tally = Tally()
+    await world.stage.run(tally.note, repair=True)
+    assert tally.counts == {Kind.LOST_CHANGES: {Outcome.GONE: 1}}
+    assert not tally.remains, "there is nothing left to be done"
     assert world.replayed == []
     assert await world.repair() == []
 

@@ -87,6 +87,7 @@ async def broken_in_every_way() -> tuple[Reconciled, ScriptedDialer, set[str]]:
 BROKEN = [Kind.LOST_CHANGES, Kind.LOST_JOB, Kind.NOT_SETTLED, Kind.OWED_REPORT, Kind.SETTLED_OBJECT]
 
 CALLS = {
+    "control.tenant_policy": 1,
     "lost_changes.receive": 2,
     "lost_changes.replay": 1,
     "lost_changes.forget": 1,

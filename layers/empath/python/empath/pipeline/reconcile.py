@@ -24,7 +24,6 @@ from itertools import groupby
 from empath.domain.delivery_state import State
 from empath.domain.errors import Trouble
 from empath.domain.records import DeliveryRecord
-from empath.pipeline.accept import spool_key_of
 from empath.pipeline.batch import all_of
 from empath.pipeline.conclude import RETENTION
 from empath.pipeline.discrepancies import (
@@ -278,8 +277,20 @@ class Reconciliation(Stage):
             await self._close(story)
 
     async def _close(self, story: Story) -> None:
-        await self.spool.delete(spool_key_of(story.message_id))
-        await self.ledger.close(story.message_id, forget_at=self.clock.now() + RETENTION)
+        message = story.message
+        if message is None:
+            return
+        if message.is_settled and story.deliveries:
+            # Counted again, which changes nothing, and then let go of as it should have been.
+            await Journal(self.spool, self.ledger, self.clock, self.control).note(None, story.deliveries[0])
+            return
+        if self.control is not None:
+            policy = (await self.control.tenant_policy(message.tenant)).content
+            if policy.keep != "none":
+                # Who got it is forgotten, so it may be content of mail that failed.
+                await self.spool.keep(message.spool_key, policy.days)
+        await self.spool.delete(message.spool_key)
+        await self.ledger.close(message.message_id, forget_at=self.clock.now() + RETENTION)
 
 
 def _by_message(items: Sequence[Item]) -> list[list[Item]]:
