@@ -35,11 +35,11 @@ class LmtpTransaction(MailTransaction):
         if reply.code < 200 or 300 <= reply.code < 400:
             super()._hear_final(reply)  # no answer to a message at all
             return
-        forward = self._accepted[self._answered]
+        forward = self._answers.accepted[self._answered]
         self._answered += 1
-        # Not settled by `_settle_one`: should the next reply be nonsense, this one was still heard.
-        self.outcomes[forward.address] = outcome_of_reply(reply)
-        if self._answered < len(self._accepted):
+        # Not settled as of this flight: should the next reply be nonsense, this one was still heard.
+        self._answers.settle_for_sure({forward.address: outcome_of_reply(reply)})
+        if self._answered < len(self._answers.accepted):
             self._due.append(Due(Stage.MESSAGE))
         else:
             self.needs_reset = False

@@ -31,11 +31,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from empath.domain.errors import Refusal
-from empath.domain.outcome import Deferred, RecipientOutcome, Sent, outcome_of_refusal, outcome_of_reply
+from empath.domain.outcome import Deferred, RecipientOutcome, outcome_of_refusal, outcome_of_reply
 from empath.domain.reason import Reason
 from empath.domain.reply import Reply
 from empath.smtp.client import verdicts
+from empath.smtp.client.answers import Answers
 from empath.smtp.client.breach import Breach, breach_at
+from empath.smtp.client.chunks import Chunks
 from empath.smtp.client.envelope import Forward, OutgoingMail, asks_for_reports, mail_command, rcpt_command
 from empath.smtp.client.offer import Offer
 from empath.smtp.client.reply_reader import ReplyReader
@@ -69,7 +71,8 @@ class MailTransaction:
         chunk: int = CHUNK,
     ) -> None:
         """`reader` is the connection's; with `reset` RSET goes before MAIL."""
-        self.outcomes: dict[str, RecipientOutcome] = {}
+        self._answers = Answers(mail.recipients)
+        self.outcomes: dict[str, RecipientOutcome] = self._answers.outcomes
         self.is_ambiguous = False
         self.needs_reset = reset
         """Whether the session has to be reset before another transaction."""
@@ -84,15 +87,11 @@ class MailTransaction:
         self._pipelines = "PIPELINING" in offer
         self._has_chunks = "CHUNKING" in offer and (self._pipelines or mail.size < chunk)
         self._is_one_flight = self._pipelines and self._has_chunks and mail.size < BLOCK
-        self._number = len({forward.address for forward in mail.recipients})
         self._output: list[bytes] = []
         self._commands: deque[tuple[Due, bytes]] = deque()
         self._due: deque[Due] = deque()
-        self._accepted: list[Forward] = []
-        self._in_this_flight: list[str] = []
         self._stuffer = DotStuffer()
-        self._chunk_size = chunk
-        self._chunk: list[bytes] = []
+        self._chunks = Chunks(chunk)
         self._is_complete = False
         self._prepare()
 
@@ -121,7 +120,7 @@ class MailTransaction:
     @property
     def is_settled(self) -> bool:
         """Whether everybody has an outcome already."""
-        return len(self.outcomes) == self._number
+        return self._answers.is_settled
 
     @property
     def used(self) -> frozenset[str]:
@@ -138,7 +137,7 @@ class MailTransaction:
         octets = b"".join(self._output)
         if octets:
             self._output.clear()
-            self._in_this_flight.clear()
+            self._answers.begin_flight()
         return octets
 
     # What the owner tells
@@ -171,14 +170,14 @@ class MailTransaction:
             self._blame(self._due[0].stage)
         if self._phase is Phase.FINAL and not self.is_settled:
             self.is_ambiguous = True
-        self._settle(outcome_of_refusal(refusal))
+        self._answers.settle_rest(outcome_of_refusal(refusal))
         self._advance(Step.BREAK)
 
     # The envelope
 
     def _prepare(self) -> None:
         mail, offer = self._mail, self._offer
-        self.outcomes.update(verdicts.refused_here(mail, offer))
+        self._answers.settle_for_sure(verdicts.refused_here(mail, offer))
         forwards = [forward for forward in mail.recipients if forward.address not in self.outcomes]
         if not forwards:
             self._phase = Phase.OVER
@@ -203,12 +202,11 @@ class MailTransaction:
 
     def _gather(self, block: bytes, *, last: bool) -> None:
         """Say BDAT as soon as a chunk is full, or the content at its end."""
-        self._chunk.append(block)
-        size = sum(map(len, self._chunk))
-        if last or (size >= self._chunk_size and self._phase is Phase.CONTENT):
-            self._say(Due(Stage.MESSAGE if last else Stage.CHUNK), b"BDAT %d%s\r\n" % (size, _LAST[last]))
-            self._output += self._chunk
-            self._chunk = []
+        chunk = self._chunks.add(block, last=last, may_go=self._phase is Phase.CONTENT)
+        if chunk is not None:
+            line, content = chunk
+            self._say(Due(Stage.MESSAGE if last else Stage.CHUNK), line)
+            self._output += content
         if last:
             self._complete()
 
@@ -227,7 +225,7 @@ class MailTransaction:
         if self._phase is Phase.BROKEN:
             return
         if reply.code == 421:  # the next hop hangs up, whatever the command was (RFC 5321 §3.8)
-            self._settle(Deferred(reply))
+            self._answers.settle_rest(Deferred(reply))
             self._advance(Step.BREAK)
         elif self._output or not self._due:
             self._hear_nonsense(reply.code)
@@ -263,15 +261,15 @@ class MailTransaction:
         if forward is None:
             raise AssertionError("unreachable: RCPT is about somebody")
         if _is_ok(reply):
-            self._accepted.append(forward)
+            self._answers.accepted.append(forward)
         if _is_ok(reply) or self._phase is Phase.GIVEN_UP:
             return
         self._blame(Stage.RCPT, reply.code)
-        if self._accepted and reply.code == 552 and str(reply.enhanced) in {"None", "5.5.3"}:
+        if self._answers.accepted and reply.code == 552 and str(reply.enhanced) in {"None", "5.5.3"}:
             # "Too many recipients" of old servers, which means later, not never (RFC 5321 §4.5.3.1.10).
-            self._settle_one(forward, Deferred(reply))
+            self._answers.settle(forward.address, Deferred(reply))
         else:
-            self._settle_one(forward, verdicts.outcome_of_negative(reply))
+            self._answers.settle(forward.address, verdicts.outcome_of_negative(reply))
         if self.is_settled:
             self._give_up(None)
 
@@ -287,7 +285,7 @@ class MailTransaction:
     def _hear_needless_data(self, reply: Reply) -> None:
         """RFC 2920 §3.1: 354 may come although nobody was accepted; a lone dot ends it, and its reply
         means nothing. Where MAIL was refused and a recipient was not, even that would be a message."""
-        if reply.code == 354 and not self._accepted:
+        if reply.code == 354 and not self._answers.accepted:
             self._say(Due(Stage.MESSAGE), b".\r\n")
         elif reply.is_positive:
             self._advance(Step.BREAK)
@@ -313,7 +311,7 @@ class MailTransaction:
     def _hear_final(self, reply: Reply) -> None:
         self.is_ambiguous = 300 <= reply.code < 400  # no answer to a message at all
         self._blame(Stage.MESSAGE, reply.code)
-        self._settle(outcome_of_reply(reply))
+        self._answers.settle_rest(outcome_of_reply(reply))
         if self.is_ambiguous:
             self._advance(Step.BREAK)
             return
@@ -323,19 +321,18 @@ class MailTransaction:
 
     def _hear_nonsense(self, code: int | None = None) -> None:
         """A reply too many (`code`), or no reply: what this flight was told may have meant otherwise."""
-        if self._phase is not Phase.OVER or not self._is_sent:
+        if self._phase is not Phase.OVER or not self._answers.is_sent:
             refusal = verdicts.unreadable(self.waits_for.value)
             # Of the replies in doubt one may accept the message, unless it was heard and they all refuse.
             was_heard = self._phase is not Phase.FINAL and (code is None or code >= 400)
             if self._is_complete and not was_heard:
                 self.is_ambiguous = True
-            for address in self._in_this_flight:
-                self.outcomes.pop(address, None)
+            self._answers.doubt_this_flight()
             if self._is_complete and code is not None:
                 self._blame(Stage.CHUNK, 500)  # content that was read as commands
             elif self._due:
                 self._blame(self._due[0].stage)
-            self._settle(outcome_of_refusal(refusal))
+            self._answers.settle_rest(outcome_of_refusal(refusal))
         self._advance(Step.BREAK)
 
     # Ends
@@ -343,7 +340,7 @@ class MailTransaction:
     def _give_up(self, reply: Reply | None) -> None:
         """Nobody is to be had any more: by `reply`, or each by their own."""
         if reply is not None:
-            self._settle(verdicts.outcome_of_negative(reply))
+            self._answers.settle_rest(verdicts.outcome_of_negative(reply))
             if reply.is_positive:  # nobody knows what it waits for, or does with what it got
                 self.is_ambiguous = self._is_complete
                 self._advance(Step.BREAK)
@@ -352,22 +349,8 @@ class MailTransaction:
         self._advance(Step.GIVE_UP)
 
     def _break(self, outcome: RecipientOutcome) -> None:
-        self._settle(outcome)
+        self._answers.settle_rest(outcome)
         self._advance(Step.BREAK)
-
-    @property
-    def _is_sent(self) -> bool:
-        return any(isinstance(outcome, Sent) for outcome in self.outcomes.values())
-
-    def _settle(self, outcome: RecipientOutcome) -> None:
-        """The outcome of everybody who has none yet."""
-        for forward in self._mail.recipients:
-            if forward.address not in self.outcomes:
-                self._settle_one(forward, outcome)
-
-    def _settle_one(self, forward: Forward, outcome: RecipientOutcome) -> None:
-        self.outcomes[forward.address] = outcome
-        self._in_this_flight.append(forward.address)
 
     def _blame(self, stage: Stage, code: int | None = None) -> None:
         """The first breach is the one that counts; what follows may come of it."""
@@ -380,9 +363,6 @@ class MailTransaction:
 
     def _advance(self, step: Step) -> None:
         self._phase = TRANSITIONS[self._phase, step]
-
-
-_LAST = {True: b" LAST", False: b""}
 
 
 def _is_ok(reply: Reply) -> bool:
