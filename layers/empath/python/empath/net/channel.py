@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from empath.domain.errors import LedgerTrouble, Refusal, SpoolObjectMissing, SpoolTrouble
 from empath.domain.outcome import Deferred, Failed, RecipientOutcome, Sent, outcome_of_refusal
@@ -37,6 +37,9 @@ MAX_TRIES = 4
 _NOT_TRIED = Deferred(
     Reply.of(451, "4.3.0", "The message could not be read again for further recipients"), Reason.WORKER_FAILED
 )
+
+_UNHEARD = frozenset({Reason.CONNECTION_LOST, Reason.TIMEOUT, Reason.PROTOCOL_ERROR})
+"""Reasons that a recipient in doubt may have, and one in no doubt too."""
 
 
 class SmtpChannel:
@@ -69,7 +72,7 @@ class SmtpChannel:
         if deadline is not None:
             self._session.deadline = Deadline(deadline)
         outcomes: dict[str, RecipientOutcome] = {}
-        ambiguous = False
+        in_doubt: set[str] = set()
         passed_on: set[str] = set()
         recipients = list(dict.fromkeys(transaction.recipients))
         waiting = deque(self._batches(recipients))
@@ -90,15 +93,18 @@ class SmtpChannel:
                 outcomes = dict.fromkeys(recipients, _NOT_TRIED) | outcomes
                 break
             outcomes |= self._second_thoughts(done)
-            ambiguous = ambiguous or done.is_ambiguous
+            if done.is_ambiguous:
+                in_doubt.update(batch)
             # RFC 5321 §4.5.3.1.10: those who were too many are sent the message in another transaction.
             if _is_sent(done) and (rest := _too_many(done)):
                 waiting.appendleft(rest)
             if "DSN" in done.used:
                 passed_on.update(batch)
+        if in_doubt:
+            outcomes = _told_apart(outcomes, in_doubt)
         return TransactionResult(
             {address: outcomes[address] for address in recipients},
-            ambiguous=ambiguous,
+            ambiguous=bool(in_doubt),
             passed_on=frozenset(passed_on),
         )
 
@@ -201,6 +207,17 @@ class SmtpChannel:
                 "ambiguous": done.is_ambiguous,
             },
         )
+
+
+def _told_apart(outcomes: Mapping[str, RecipientOutcome], in_doubt: set[str]) -> dict[str, RecipientOutcome]:
+    """The outcomes, where only recipients `in_doubt` have a reason that may mean doubt: what became of
+    another transaction is known."""
+    return {
+        address: Deferred(outcome.reply, Reason.CONNECTION_FAILED)
+        if address not in in_doubt and isinstance(outcome, Deferred) and outcome.reason in _UNHEARD
+        else outcome
+        for address, outcome in outcomes.items()
+    }
 
 
 def _is_sent(done: MailTransaction) -> bool:
