@@ -24,7 +24,7 @@ from empath.testing.clock import ManualClock, SequentialIds
 from empath.testing.memory_resolver import ZoneResolver
 from empath.testing.memory_secrets import MemorySecrets
 from empath.testing.route_sinks import LmtpSink, RelaySink
-from empath.testing.smtp_sink import DROP, SmtpSink
+from empath.testing.smtp_sink import DROP, Script, SmtpSink
 from empath.testing.zones import Node
 
 ANN, BOB, CAT = "ann@dest.test", "bob@dest.test", "cat@dest.test"
@@ -159,6 +159,24 @@ async def test_a_host_without_a_way_to_log_in_defers() -> None:
     async with RelaySink(logins={}, methods="GSSAPI", tls=tls()) as sink:
         done = await Relay().send({"host": "relay.test", "port": sink.port}, secret="login")
     assert only(done)[:2] == (Deferred, Reason.AUTH_FAILED)
+
+
+@pytest.mark.parametrize(
+    "reply", ["530 5.7.0 Authentication required", "530 5.7.0 Must issue a STARTTLS command first"]
+)
+async def test_a_smarthost_that_wants_a_login_or_tls_first_refuses_no_mail(reply: str) -> None:
+    async with SmtpSink({"MAIL": reply}) as sink:
+        done = await Relay().send({"host": "relay.test", "port": sink.port})
+    kind, reason, text = only(done)
+    assert (kind, reason) == (Deferred, Reason.ROUTE_UNUSABLE)
+    assert reply in text
+
+
+async def test_what_else_a_smarthost_refuses_is_refused() -> None:
+    script: Script = {f"RCPT {ANN}": "550 5.1.1 Unknown", f"RCPT {BOB}": "554 5.7.1 Relay access denied"}
+    async with SmtpSink(script) as sink:
+        done = await Relay().send({"host": "relay.test", "port": sink.port})
+    assert [type(done.outcomes[address]) for address in (ANN, BOB, CAT)] == [Failed, Failed, Sent]
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,12 @@ def test_an_impossible_setting_is_refused_by_its_name(settings: dict[str, Any], 
         read_policy(settings)
 
 
+@pytest.mark.parametrize("host", ["/run/dovecot/lmtp", "unix:/run/dovecot/lmtp", "@lmtp"])
+def test_a_unix_socket_is_refused_with_what_to_do_instead(host: str) -> None:
+    with pytest.raises(InvalidPolicy, match=r"route\.lmtp\.hosts\.0\.host.*Unix sockets .* inet_listener"):
+        read_policy({"route": {"kind": "lmtp", "hosts": [{"host": host}]}})
+
+
 @pytest.mark.parametrize(
     "url",
     [

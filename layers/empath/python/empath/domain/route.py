@@ -22,6 +22,11 @@ LMTP_PORT = 24  # IANA's; RFC 2033 §5 has none, only that it must not be 25
 
 
 def _host(value: str) -> str:
+    if value.startswith(("/", "unix:", "@")):
+        raise ValueError(
+            "Unix sockets are not connected to, since a function has no neighbours: let the store listen on"
+            " an address (Dovecot: an inet_listener of service lmtp) and give host and port"
+        )
     name = value.lower().removesuffix(".")
     try:
         return str(ipaddress.ip_address(name))

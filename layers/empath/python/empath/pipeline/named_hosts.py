@@ -7,18 +7,19 @@ time and never mail: where an exchanger's fault would end a delivery, it waits.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from empath.domain.errors import PermanentRefusal, Refusal, TransientRefusal
+from empath.domain.outcome import Failed, outcome_of_refusal
 from empath.domain.policy import DomainPolicy
 from empath.domain.route import LmtpRoute, RouteHost, SmarthostRoute
 from empath.pipeline.dead_hosts import DeadHosts
 from empath.pipeline.mail_hosts import MailHosts
 from empath.pipeline.routing import MAX_ADDRESSES_PER_ATTEMPT, Route, endpoints_of
 from empath.pipeline.secret_memory import SecretMemory, unusable
-from empath.ports import Dialer, Endpoint, IdSource, Resolver
+from empath.ports import Dialer, Endpoint, Handover, IdSource, Resolver, Transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +48,25 @@ class ToSmarthost:
                     endpoint, implicit_tls=settings.encryption == "implicit", credentials=credentials
                 )
 
-        return MailHosts(
-            _site(settings.hosts, settings.default_port, "smtp"), endpoints, self.dialer, self.dead
-        )
+        return _Relay(_site(settings.hosts, settings.default_port, "smtp"), endpoints, self.dialer, self.dead)
+
+
+@dataclass(frozen=True, slots=True)
+class _Relay(MailHosts):
+    """A smarthost. 530 says that it wants a login (RFC 4954 §6) or TLS (RFC 3207 §4) before any mail, which
+    is a matter of the route's settings and no word about the mail."""
+
+    async def deliver(self, transaction: Transaction, *, time_left: Callable[[], float]) -> Handover:
+        done = await MailHosts.deliver(self, transaction, time_left=time_left)
+        outcomes = {
+            address: outcome_of_refusal(
+                unusable(f"the smarthost wants a login or TLS first: {outcome.reply}")
+            )
+            if isinstance(outcome, Failed) and outcome.reply.code == 530
+            else outcome
+            for address, outcome in done.outcomes.items()
+        }
+        return replace(done, outcomes=outcomes)
 
 
 @dataclass(frozen=True, slots=True)
