@@ -167,10 +167,22 @@ async def test_the_slow_lane_keeps_the_others_told_and_takes_it_back(
     clock.advance(SLOW_FOR.total_seconds() * 0.9)
     assert await asking(other, "a") is Lane.SLOW
     for number in range(60):
-        await worker.ended(SITE, owner=f"{number}", took=0.2, is_good=True)
+        await worker.ended(SITE, owner=f"{number}", took=0.2, is_good=True, lane=Lane.SLOW)
     assert worker.takes(SITE) < QUICK.total_seconds()
     clock.advance(30)
     assert await asking(other, "b") is Lane.USUAL
+
+
+async def test_a_site_that_was_called_slow_for_nothing_is_taken_back_by_the_first_of_the_slow_lane(
+    worker: SlowSites, other: SlowSites, trials: MemoryTrials, clock: ManualClock
+) -> None:
+    await asking(worker, "a")
+    clock.advance(QUICK.total_seconds())
+    for number in range(5):
+        await other.ended(SITE, owner=f"{number}", took=0.3, is_good=True, lane=Lane.SLOW)
+    assert trials.updates == 2, "told once"
+    third = SlowSites(trials, clock, CountedMetrics())
+    assert await asking(third, "b") is Lane.USUAL
 
 
 async def test_who_has_no_time_to_wait_is_put_off(worker: SlowSites, clock: ManualClock) -> None:

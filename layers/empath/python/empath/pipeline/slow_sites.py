@@ -132,8 +132,11 @@ class SlowSites:
         finally:
             sleeping.cancel()
 
-    async def ended(self, name: str, *, owner: str, took: float, is_good: bool | None) -> None:
-        """What was asked for is over, after an attempt of `took` seconds. Never raises.
+    async def ended(
+        self, name: str, *, owner: str, took: float, is_good: bool | None, lane: Lane = Lane.USUAL
+    ) -> None:
+        """What was asked for, or a delivery of the slow lane, is over, after an attempt of `took` seconds.
+        Never raises.
 
         `is_good`: the site took the mail or refused it for good; None: there was no attempt, or it says
         nothing about the site.
@@ -142,7 +145,10 @@ class SlowSites:
         is_trial = self._owners.get(name) == owner
         try:
             if is_good is not None:
-                await self._learn(name, site, took, now=now, is_good=is_good, is_trial=is_trial)
+                is_news = is_trial or lane is Lane.SLOW
+                await self._learn(
+                    name, site, took, now=now, is_good=is_good, is_trial=is_trial, is_news=is_news
+                )
             elif is_trial:
                 await self._trials.end(name, None)
         except ControlTrouble as error:
@@ -154,7 +160,15 @@ class SlowSites:
                     _over(site.trial)
 
     async def _learn(
-        self, name: str, site: _Site, took: float, *, now: datetime, is_good: bool, is_trial: bool
+        self,
+        name: str,
+        site: _Site,
+        took: float,
+        *,
+        now: datetime,
+        is_good: bool,
+        is_trial: bool,
+        is_news: bool,
     ) -> None:
         quick = QUICK.total_seconds()
         if is_good or took > quick:
@@ -169,9 +183,9 @@ class SlowSites:
             if is_trial:
                 await self._trials.end(name, None)
         else:
-            was_slow, site.slow_until = site.slow_until is not None and now < site.slow_until, None
-            site.works_until = now + WORKS_FOR
-            if is_trial or was_slow:
+            is_known = site.works_until is not None and now < site.works_until
+            site.slow_until, site.works_until = None, now + WORKS_FOR
+            if is_news and not is_known:
                 await self._trials.end(name, Trial.worked(now))
 
     def _site(self, name: str) -> _Site:
