@@ -131,7 +131,8 @@ class Pipeline(cdk.Stack):
             retries=self._settings.journal_retries,
             gather=self._settings.journal_gather,
         )
-        worker.may(UPDATE, self._deliveries)
+        # Querying: whether another delivery of the message failed, where content is kept for that.
+        worker.may([*UPDATE, "dynamodb:Query"], self._deliveries)
         spool = self._storage.spool.bucket
         worker.may([*DELETE, "s3:GetObject"], spool.arn_for_objects("messages/*"))
         # What a tenant keeps of settled messages. Listing tells what is gone from what is hidden.

@@ -143,6 +143,23 @@ def test_the_raw_object_goes_when_its_message_is_settled(deployment: Deployment)
     eventually(lambda: message_id not in deployment.raw_objects(), what="the removal of the raw object")
 
 
+def test_the_content_of_a_message_that_failed_is_kept_where_policy_says_so(deployment: Deployment) -> None:
+    sent = deployment.send(["a@kept.test", "b@kept.test"], CONTENTS["plain"])
+    failed = deployment.send(["a@kept.test", "b@reject.test"], CONTENTS["plain"])
+    bucket = deployment.running_stack.outputs["SpoolBucket"]
+
+    def kept() -> set[str]:
+        answer = deployment.s3.list_objects_v2(Bucket=bucket, Prefix="kept/1/messages/")
+        return {item["Key"].rpartition("/")[2] for item in answer.get("Contents", [])}
+
+    eventually(
+        lambda: {sent, failed}.isdisjoint(deployment.raw_objects()), what="the removal of both raw objects"
+    )
+    assert {sent, failed} & kept() == {failed}
+    content = deployment.s3.get_object(Bucket=bucket, Key=f"kept/1/messages/{failed}")["Body"].read()
+    assert content == CONTENTS["plain"]
+
+
 def test_every_log_line_about_a_message_names_it_and_none_shows_its_content(deployment: Deployment) -> None:
     secret = "the words of this message are nobody's business"
     message_id = deployment.send(["bob@logged.test"], f"Subject: {secret}\r\n\r\n{secret}\r\n".encode())

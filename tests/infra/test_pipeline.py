@@ -32,7 +32,7 @@ ALLOWED = {
         "sqs": {"ChangeMessageVisibility", "SendMessage"},
     },
     "journal": {
-        "dynamodb": {"GetItem", "PutItem", "UpdateItem"},
+        "dynamodb": {"GetItem", "PutItem", "Query", "UpdateItem"},
         "s3": {"DeleteObject", "GetObject", "ListBucket", "PutObject"},
         "events": {"PutEvents"},
         # For the failure destination, from CDK.
