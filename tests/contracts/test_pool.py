@@ -397,6 +397,32 @@ class Crowded(SmtpSink):
         return await super().act(stage, argument, session)
 
 
+async def test_where_a_limit_comes_up_what_stayed_open_without_one_is_closed_first(worker: Worker) -> None:
+    async with Crowded(latency=0.005) as sink:
+        free = replace(endpoint(sink), site="site")
+        await asyncio.gather(*(worker.send(free) for _ in range(5)))
+        other = replace(endpoint(sink), site="other")
+        assert await worker.outcome(other) == SENT
+        assert (worker.pool.idle, sink.open) == (6, 6)
+        counted = replace(free, is_counted=True)
+        channel = await worker.pool.connect(counted, deadline=20)
+        # One for whom the right is, and the other site's.
+        assert sink.open == 2
+        await channel.close()
+        assert await worker.outcome(counted) == SENT
+        assert sink.open == 2
+
+
+async def test_a_kept_connection_is_used_by_the_policy_of_now(worker: Worker) -> None:
+    async with SmtpSink() as sink:
+        assert await worker.outcome(endpoint(sink)) == SENT
+        shorter = replace(endpoint(sink), messages_per_connection=2)
+        for _ in range(4):
+            assert await worker.outcome(shorter) == SENT
+        # None stays open that has had as many as policy now allows.
+        assert (sink.connections, worker.pool.idle) == (3, 1)
+
+
 @pytest.mark.parametrize("limit", [1, 3])
 async def test_counted_connections_are_never_more_than_their_limit_over_all_workers(limit: int) -> None:
     gates, ids, clock = MemoryGates(), SequentialIds(), ManualClock(auto=True)

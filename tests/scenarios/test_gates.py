@@ -4,6 +4,7 @@ exceeded, a dead site that is let alone, nothing polled, nothing counted as an a
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -12,7 +13,8 @@ import pytest
 
 from empath.domain.circuit import CLOSED, Circuit
 from empath.domain.delivery_state import State
-from empath.domain.errors import TransientRefusal
+from empath.domain.errors import ControlTrouble, TransientRefusal
+from empath.domain.line import Ask, Turn
 from empath.domain.outcome import Deferred
 from empath.domain.reason import Reason
 from empath.domain.reply import Reply
@@ -21,7 +23,7 @@ from empath.testing.clock import START, ManualClock
 from empath.testing.memory_resolver import ZoneResolver
 from empath.testing.relay import MemoryRelay
 from empath.testing.zones import Node
-from tests.scenarios.fleet import Fleet, TimedDialer
+from tests.scenarios.fleet import INVOCATION, Fleet, TimedDialer
 from tests.scenarios.gated import S, all_final, deliveries, most_in_any, policy, submit
 
 DEAD = TransientRefusal(Reply.of(451, "4.4.1", "Connection refused"), Reason.CONNECTION_FAILED)
@@ -254,6 +256,24 @@ async def test_no_more_connections_than_allowed_and_one_write_for_many_messages(
     assert relay.gates.connections == {}
 
 
+@pytest.mark.parametrize("takes", [30.0, INVOCATION])
+async def test_a_delivery_that_takes_all_of_its_invocation_has_its_connection_to_the_end(
+    relay: MemoryRelay, dialer: TimedDialer, takes: float
+) -> None:
+    """A right is a lease to the end of the invocation and LEASE_MARGIN; no attempt goes on so long, also
+    none that took the right over from another delivery."""
+    policy(relay, "b.test", max_connections=2)
+    dialer.takes["b.test"] = takes
+    await submit(relay, 30)
+    await Fleet(relay, workers=4).run(lambda: relay.clock.now() - START > 1200 * S)
+    assert dialer.most_open["b.test"] == 2
+    assert len(dialer.tried["b.test"]) >= 8
+    assert (
+        relay.gates.updates["take_connection"]
+        == len(relay.gates.connections) + relay.gates.updates["release_connection"]
+    )
+
+
 async def test_over_all_workers_there_are_no_more_connections_than_allowed(
     relay: MemoryRelay, dialer: TimedDialer
 ) -> None:
@@ -304,6 +324,29 @@ async def test_when_the_store_is_away_a_limit_holds_in_each_worker_and_says_so(
     assert dialer.most_open["b.test"] <= 3
     assert relay.metrics.counts["gates_unreachable"] > 0
     assert relay.gates.updates.total() == 0
+
+
+async def test_one_sites_item_that_is_throttled_leaves_the_limits_of_others_as_they_are(
+    relay: MemoryRelay, dialer: TimedDialer
+) -> None:
+    for domain in ("b.test", "c.test"):
+        policy(relay, domain, rate="60/min")
+    real = relay.gates.take_turns
+
+    async def throttled(site: str, ask: Ask, *, shard: int = 0) -> Sequence[Turn]:
+        if site == "b.test":
+            raise ControlTrouble("throttled")
+        return await real(site, ask, shard=shard)
+
+    relay.gates.take_turns = throttled  # type: ignore[method-assign]
+    for _ in range(20):
+        await submit(relay, 1, "b.test")
+        await submit(relay, 2, "c.test")
+    await Fleet(relay, workers=4).run(all_final(relay))
+    # Each worker by itself there; all together here.
+    assert most_in_any(dialer.tried["c.test"], 10 * S) <= 11
+    assert most_in_any(dialer.tried["b.test"], 10 * S) <= 4 * 11
+    assert relay.metrics.counts["gates_unreachable"] > 0
 
 
 async def test_when_the_store_is_away_a_dead_site_is_let_alone_by_each_worker(

@@ -73,6 +73,8 @@ class ConnectionPool:
         if self._idle:
             await _let_news_in()
             self._dismiss_old()
+        if endpoint.is_counted:
+            await self._close_uncounted(endpoint.site)
         self._in_use += 1  # from here on, so that others who connect meanwhile count this one
         try:
             connection = await self._reuse(endpoint, end) or await self._open(endpoint, end)
@@ -87,6 +89,13 @@ class ConnectionPool:
         connection = self._oldest(site)
         if connection is not None:
             self._dismiss(connection)
+        await asyncio.gather(*(task for task, of in self._farewells.items() if of == site))
+
+    async def _close_uncounted(self, site: str) -> None:
+        """Close what stayed open since there was no limit: nobody has a right to it."""
+        for connection in [*self._all_idle()]:
+            if connection.endpoint.site == site and not connection.endpoint.is_counted:
+                self._dismiss(connection)
         await asyncio.gather(*(task for task, of in self._farewells.items() if of == site))
 
     async def close(self) -> None:
@@ -112,6 +121,7 @@ class ConnectionPool:
         key = _identity(endpoint)
         while (connection := self._take(key, endpoint)) is not None:
             if await self._is_alive(connection, end):
+                connection.endpoint = endpoint  # with the policy of now
                 self.metrics.count("connections_reused")
                 return connection
             self.metrics.count("connections_found_dead")

@@ -117,12 +117,12 @@ class Circuits:
 
     async def _read(self, name: str, site: Site) -> None:
         async with site.telling:
-            if self._is_fresh(site.read_at) or self._reach.is_alone:
+            if self._is_fresh(site.read_at) or self._reach.is_alone_with(name):
                 return
             try:
                 site.circuit, site.read_at = await self._gates.circuit(name), self._clock.now()
             except ControlTrouble as error:
-                self._reach.let_down(f"reading the circuit of {name}", error)
+                self._reach.let_down(f"reading the circuit of {name}", error, name)
 
     def _is_proven(self, site: Site, policy: CircuitPolicy) -> bool:
         """Whether it took mail lately."""
@@ -161,7 +161,7 @@ class Circuits:
             expected = after(site.circuit, happening, policy)
             if expected == site.circuit:
                 return expected
-            if not self._reach.is_alone:
+            if not self._reach.is_alone_with(name):
                 try:
                     site.circuit = await self._gates.change_circuit(
                         name, lambda stored: after(stored, happening, policy)
@@ -169,7 +169,7 @@ class Circuits:
                     site.read_at = self._clock.now()
                     return site.circuit
                 except ControlTrouble as error:
-                    self._reach.let_down(f"telling the circuit of {name}", error)
+                    self._reach.let_down(f"telling the circuit of {name}", error, name)
             site.circuit, site.read_at = expected, self._clock.now()
             return expected
 

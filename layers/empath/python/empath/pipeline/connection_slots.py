@@ -70,7 +70,7 @@ class ConnectionSlots:
     async def _ask(
         self, here: _Site, site: str, limit: int, owner: str, until: datetime
     ) -> ConnectionSlot | None:
-        if not self._reach.is_alone:
+        if not self._reach.is_alone_with(site):
             try:
                 number = await self._gates.take_connection(
                     site, limit=limit, owner=owner, now=self._clock.now(), until=until
@@ -78,7 +78,7 @@ class ConnectionSlots:
                 here.is_full = number is None
                 return None if number is None else ConnectionSlot(site, number, owner, until)
             except ControlTrouble as error:
-                self._reach.let_down(f"taking a connection to {site}", error)
+                self._reach.let_down(f"taking a connection to {site}", error, site)
         here.is_full = here.in_use >= limit
         return None if here.is_full else ConnectionSlot(site, None, owner, until)
 
@@ -100,9 +100,9 @@ class ConnectionSlots:
         here.is_full = False
         if not here.in_use and not here.waiting and not here.arriving:
             del self._sites[slot.site]
-        if slot.number is None or self._reach.is_alone:
+        if slot.number is None or self._reach.is_alone_with(slot.site):
             return
         try:
             await self._gates.release_connection(slot.site, slot.number, owner=slot.owner)
         except ControlTrouble as error:
-            self._reach.let_down(f"releasing a connection to {slot.site}", error)
+            self._reach.let_down(f"releasing a connection to {slot.site}", error, slot.site)

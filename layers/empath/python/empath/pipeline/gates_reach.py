@@ -1,4 +1,8 @@
-"""When the store of the gates does not answer, a worker goes on alone for a while, and says so."""
+"""When the store of the gates does not answer, a worker goes on alone for a while, and says so.
+
+One site's item may be throttled, or change too quickly, while all others answer: then only that site's limits
+hold in the worker alone. Where a second one does not answer either, the store is taken to be away.
+"""
 
 from __future__ import annotations
 
@@ -19,14 +23,24 @@ class Reach:
 
     def __init__(self, clock: Clock, metrics: Metrics) -> None:
         self._clock, self._metrics = clock, metrics
-        self._alone_until: datetime | None = None
+        self._until: dict[str, datetime] = {}
+        """By what was asked about: a site, or none."""
 
     @property
     def is_alone(self) -> bool:
-        return self._alone_until is not None and self._clock.now() < self._alone_until
+        """Whether the store is away, for whatever is not about one site."""
+        return self.is_alone_with("")
 
-    def let_down(self, what: str, error: ControlTrouble) -> None:
+    def is_alone_with(self, site: str) -> bool:
+        """Whether there is no asking about a site now."""
+        now = self._clock.now()
+        silent = [about for about, until in self._until.items() if now < until]
+        return len(silent) > 1 or site in silent
+
+    def let_down(self, what: str, error: ControlTrouble, site: str = "") -> None:
         """The store did not answer: the limits hold in this process alone now, not over all of them."""
-        self._alone_until = self._clock.now() + ALONE_FOR
+        now = self._clock.now()
+        self._until = {about: until for about, until in self._until.items() if now < until}
+        self._until[site] = now + ALONE_FOR
         self._metrics.count("gates_unreachable")
         logger.warning("%s: %s; this worker keeps to the limits by itself", what, error)

@@ -92,14 +92,14 @@ class Reservations:
 
     async def _take(self, group: _Group, askers: Sequence[_Asker]) -> Sequence[Turn]:
         site, rate = group.site, group.rate
-        if not self._reach.is_alone:
+        if not self._reach.is_alone_with(site):
             shard = int(self._ids.random() * rate.shards) if group.shard is None else group.shard
             try:
                 turns = await self._gates.take_turns(site, self._ask(group, askers, rate.pace), shard=shard)
                 self._own.pop(site, None)
                 return [_marked(turn, shard, rate) for turn in turns]
             except ControlTrouble as error:
-                self._reach.let_down(f"reserving slots of {site}", error)
+                self._reach.let_down(f"reserving slots of {site}", error, site)
         ask = self._ask(group, askers, rate.whole_pace)
         own, self._own[site] = take_turns(self._own.get(site, Book()), ask)
         return own
