@@ -50,11 +50,13 @@ async def test_a_sink_takes_mail_and_nobody_else_does(relay: MemoryRelay, dialer
     assert relay.spool.objects == {}
 
 
+@pytest.mark.parametrize("tls", ["opportunistic", "required"])
 async def test_mail_waits_for_a_login_until_somebody_writes_it(
-    relay: MemoryRelay, dialer: ScriptedDialer
+    relay: MemoryRelay, dialer: ScriptedDialer, tls: str
 ) -> None:
+    """And the login is for nobody but the host that is named, however little `tls` asks for."""
     route = {"kind": "smarthost", "hosts": [{"host": "relay.test"}], "secret": "login"}
-    relay.control.items["nullmx.test"] = {"route": route}
+    relay.control.items["nullmx.test"] = {"route": route, "tls": tls}
     message_id = await relay.submit(SENDER, [BOB])
     await relay.run(until=lambda: State.DEFERRED in relay.states(message_id).values())
     [record] = await relay.ledger.deliveries(message_id)

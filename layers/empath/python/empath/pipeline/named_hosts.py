@@ -36,8 +36,9 @@ class ToSmarthost:
         settings = policy.route
         if not isinstance(settings, SmarthostRoute):
             raise TypeError(f"not the settings of a smarthost: {settings!r}")
-        if settings.secret is not None and policy.tls == "opportunistic":
-            # A password is not for whoever can take STARTTLS away, or show any certificate.
+        if settings.secret is not None and policy.tls != "verified":
+            # A password is not for whoever can take STARTTLS away, or show any certificate, as would do for
+            # `required`, too. Who wants it so says `accept_invalid_certs`.
             policy = policy.model_copy(update={"tls": "verified"})
 
         async def endpoints() -> AsyncIterator[Endpoint]:
