@@ -156,6 +156,20 @@ def test_a_circuit_is_named_beside_the_pause_that_is_longer() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "record",
+    [
+        delivery(State.QUEUED),
+        delivery(reason=Reason.FROZEN, next_attempt_at=DUE),
+        delivery(reason=Reason.SLOT_RESERVED, next_attempt_at=DUE),
+    ],
+)
+def test_a_freeze_is_told_before_every_other_gate(record: DeliveryRecord) -> None:
+    explanation = explained(record, policies={"b.test": read_policy({"frozen": True})})
+    assert [rule.name for rule in explanation.held_back] == ["frozen"]
+    assert explanation.advice == ["let mail go there again: empathctl queue unfreeze b.test"]
+
+
 @pytest.mark.parametrize("state", [State.SENT, State.FAILED, State.EXPIRED, State.CANCELLED, State.QUEUED])
 def test_what_nothing_holds_back_says_so(state: State) -> None:
     explanation = explained(delivery(state))

@@ -195,12 +195,12 @@ def _changed(
             if dry_run:
                 return await work(store)
             async with target.operator_log() as log, log.entry(action, f"policy#{name}") as entry:
-                return _noted(entry, await work(store))
+                return noted(entry, await work(store))
 
     return asyncio.run(run())
 
 
-def _noted(entry: Entry, change: Change) -> Change:
+def noted(entry: Entry, change: Change) -> Change:
     entry.before = None if change.before is None else json.dumps(change.before)
     entry.after = None if change.after is None else json.dumps(change.after)
     return change

@@ -12,22 +12,29 @@ import typer
 
 from empath.control import (
     documents,
+    policies,
+    policy_commands,
     queue_explained,
     queue_explaining,
     queue_facts,
+    queue_freezing,
     queue_operating,
     queue_reading,
     queue_selection,
     render,
 )
+from empath.control.changing import change
 from empath.control.errors import FAILED, BadUsage
 from empath.control.options import SETTINGS, AsJson, StateDir, new_console, print_json
+from empath.control.policies import Change
 from empath.control.target import DEFAULT_STATE_DIR, Target, find_target
 from empath.domain.circuit import Circuit
 from empath.domain.delivery_state import State
 from empath.domain.records import DeliveryRecord, MessageRecord, OperationName
 from empath.pipeline.operating import Operated
+from empath.pipeline.operator_log import Entry
 from empath.ports import Listed
+from empath.ports.policies import Policies
 
 queue = typer.Typer(help="What waits, what failed, why, and what to do about it.", **SETTINGS)
 
@@ -157,6 +164,63 @@ def delete(
 ) -> None:
     chosen = _chosen("delete", message_id, status, domain, tenant, reason)
     _operate("delete", chosen, state_dir, limit=limit, wait=wait, yes=yes, as_json=as_json, report=report)
+
+
+Frozen = Annotated[str, typer.Argument(metavar="DOMAIN", help="A destination domain, or '*' for all.")]
+
+
+@queue.command()
+def freeze(domain: Frozen, state_dir: StateDir = DEFAULT_STATE_DIR, as_json: AsJson = False) -> None:
+    """Try nothing for a domain until it is unfrozen. Mail waits, and expires when its time is over."""
+    name = _to_freeze(domain)
+    target = find_target(state_dir)
+
+    async def work(store: Policies, line: Entry) -> Change:
+        return policy_commands.noted(line, await queue_freezing.freeze(store, name))
+
+    frozen = change(target, "queue freeze", name, target.policies, work)
+    if as_json:
+        print_json({"frozen": name, "policy": frozen.after})
+    else:
+        new_console().print(f"mail to {name} is not tried any more; {policy_commands.SOON}", markup=False)
+
+
+@queue.command()
+def unfreeze(
+    domain: Frozen, limit: Limit = 10_000, state_dir: StateDir = DEFAULT_STATE_DIR, as_json: AsJson = False
+) -> None:
+    """Try a domain again, and what a freeze put off in half a minute. Exits with 1 when it is not frozen."""
+    name = _to_freeze(domain)
+    target = find_target(state_dir)
+
+    async def work(store: Policies, line: Entry) -> Change:
+        return policy_commands.noted(line, await queue_freezing.unfreeze(store, name))
+
+    async def wake() -> tuple[list[Operated], bool]:
+        async with target.operations() as operations:
+            return await queue_freezing.wake(operations, name, limit)
+
+    lifted = change(target, "queue unfreeze", name, target.policies, work)
+    woken, has_more = asyncio.run(wake())
+    if as_json:
+        outcome = queue_operating.outcome_document("retry", woken, has_more=has_more)
+        print_json({"unfrozen": name, "policy": lifted.after, "woken": outcome})
+    else:
+        console = new_console()
+        console.print(f"mail to {name} is tried again; {policy_commands.SOON}", markup=False)
+        due = f"due in {queue_freezing.IN_FORCE_AFTER:.0f} seconds"
+        queue_operating.show_outcomes_in_bulk(
+            console, "retry", woken, datetime.now(UTC), has_more=has_more, past=due
+        )
+    if not queue_operating.is_success(woken, in_bulk=True):
+        raise typer.Exit(FAILED)
+
+
+def _to_freeze(text: str) -> str:
+    name = policies.read_policy_name(text)
+    if name.startswith(policies.TENANT):
+        raise BadUsage(f"{text!r} is a tenant: a destination domain is needed, or '*' for all")
+    return name
 
 
 Chosen = tuple[str | None, queue_selection.Selection]

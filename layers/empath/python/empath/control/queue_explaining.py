@@ -8,7 +8,6 @@ from datetime import datetime, timedelta
 
 from empath.control.queue_facts import Facts
 from empath.control.story import HELD_BACK, Next, next_of, told_attempt, told_operation
-from empath.domain.circuit import Circuit
 from empath.domain.delivery_state import State
 from empath.domain.policy import DomainPolicy
 from empath.domain.reason import Reason
@@ -54,7 +53,7 @@ def explain(facts: Facts, now: datetime) -> list[Explanation]:
             tls=_tls(record, facts.policies.get(record.domain)),
             held_back=list(_rules(record, facts, now)),
             next=next_of(record, now, facts.circuits),
-            advice=list(_advice(record, facts.circuits.get(record.site or ""), now)),
+            advice=list(_advice(record, facts, now)),
         )
         for record in facts.deliveries
     ]
@@ -153,6 +152,9 @@ def _why_held(record: DeliveryRecord) -> str:
 
 
 def _waits_for(record: DeliveryRecord, facts: Facts, now: datetime) -> Iterator[Rule]:
+    policy = facts.policies.get(record.domain)
+    if policy is not None and policy.frozen:
+        yield Rule("frozen", f"mail to {record.domain} is frozen: nothing is tried until it is unfrozen")
     circuit = facts.circuits.get(record.site or "")
     until = circuit.blocked_until(now) if circuit is not None else None
     if circuit is not None and until is not None:
@@ -160,7 +162,8 @@ def _waits_for(record: DeliveryRecord, facts: Facts, now: datetime) -> Iterator[
         yield Rule("circuit", f"the circuit of its site is open{opened}: {circuit.cause}", until)
     gate = HELD_BACK.get(record.reason) if record.reason is not None else None
     if gate is not None:
-        if until is None:
+        is_told = until is not None or (policy is not None and policy.frozen)
+        if not is_told:
             yield Rule("gate", gate, record.next_attempt_at)
     elif record.status is State.DEFERRED:
         asked = next(
@@ -173,10 +176,14 @@ def _waits_for(record: DeliveryRecord, facts: Facts, now: datetime) -> Iterator[
             yield Rule("retry", f"the pause before attempt {record.attempt}{last}{hint}", due)
 
 
-def _advice(record: DeliveryRecord, circuit: Circuit | None, now: datetime) -> Iterator[str]:
+def _advice(record: DeliveryRecord, facts: Facts, now: datetime) -> Iterator[str]:
     which = f"{record.message_id} --domain {record.domain}"
+    circuit, policy = facts.circuits.get(record.site or ""), facts.policies.get(record.domain)
     is_open = circuit is not None and circuit.blocked_until(now) is not None
     if record.lease is not None and record.lease.until > now:
+        return
+    if policy is not None and policy.frozen and record.status in (State.QUEUED, State.DEFERRED):
+        yield f"let mail go there again: empathctl queue unfreeze {record.domain}"
         return
     if is_open and record.status in (State.QUEUED, State.DEFERRED):
         yield f"try the site again at once: empathctl circuit reset {record.site}"

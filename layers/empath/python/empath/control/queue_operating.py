@@ -104,10 +104,17 @@ def show_outcomes(console: Console, action: OperationName, found: Sequence[Opera
 
 
 def show_outcomes_in_bulk(
-    console: Console, action: OperationName, found: Sequence[Operated], now: datetime, *, has_more: bool
+    console: Console,
+    action: OperationName,
+    found: Sequence[Operated],
+    now: datetime,
+    *,
+    has_more: bool,
+    past: str | None = None,
 ) -> None:
+    """Of many: how many came to what, and one by one those that are to be tried again."""
     did = Counter(one.did for one in found)
-    parts = [f"{did[Did.DONE]} {PAST[action]}"]
+    parts = [f"{did[Did.DONE]} {past or PAST[action]}"]
     if did[Did.UNCHANGED]:
         parts.append(f"{did[Did.UNCHANGED]} so already")
     if moved_on := did[Did.REFUSED] + did[Did.MISSING]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from empath.control.dns_reading import read_domain, read_name
 from empath.control.errors import BadUsage
 from empath.control.queue_reading import read_statuses
 from empath.domain.delivery_state import LISTED, State
@@ -71,7 +72,11 @@ def of_domain(domain: str | None) -> Callable[[str], bool]:
 
 
 def _domain(text: str | None) -> str | None:
-    return None if text is None else text.strip().removesuffix(".").lower()
+    """As deliveries name it: in A-labels, or an address literal."""
+    if text is None:
+        return None
+    domain = read_domain(text)
+    return domain if domain.startswith("[") else read_name(domain)
 
 
 def _reason(text: str | None) -> Reason | None:

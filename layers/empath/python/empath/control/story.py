@@ -25,6 +25,7 @@ class Next:
 
 
 HELD_BACK: Mapping[Reason, str] = {
+    Reason.FROZEN: "mail to its domain is frozen (`empathctl queue unfreeze`)",
     Reason.CIRCUIT_OPEN: "its next hop failed too often and is let alone (circuit open)",
     Reason.SLOT_RESERVED: "its slot in the rate limit",
     Reason.RATE_LIMITED: "the rate limit has no slot for it before it expires",

@@ -58,6 +58,7 @@ OF_REASON = {
     Reason.AUTH_FAILED: _C.AUTH,
     Reason.AMBIGUOUS: _C.NETWORK,
     Reason.OPERATOR_DELETE: _C.OTHER,
+    Reason.FROZEN: _C.OTHER,
 }
 """Reasons that say all. NEXT_HOP_REPLY, EXPIRED and ATTEMPTS_USED_UP leave it to the reply."""
 

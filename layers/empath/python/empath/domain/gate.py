@@ -32,6 +32,10 @@ _GREYLISTED = re.compile(r"gr[ae]y-?list", re.IGNORECASE)
 _ADDRESS, _MAILBOX = 1, 2  # subjects of enhanced status codes (RFC 3463 §3)
 
 
+FROZEN_FOR = timedelta(minutes=15)
+"""Until what is frozen asks for the first time whether it still is. Whoever lifts a freeze wakes the rest."""
+
+
 @dataclass(frozen=True, slots=True)
 class HeldBack:
     """Not now: at `until`, which is the message's own place in the line for slots, or else the earliest that
@@ -46,6 +50,11 @@ class HeldBack:
     def slot(self) -> datetime | None:
         """The place, if that is what it waits for."""
         return self.until if self.reason is Reason.SLOT_RESERVED else None
+
+
+def frozen(now: datetime) -> HeldBack:
+    """What holds mail back that policy has frozen."""
+    return HeldBack(Reason.FROZEN, now + FROZEN_FOR)
 
 
 def put_off(

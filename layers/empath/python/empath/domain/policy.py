@@ -67,6 +67,8 @@ class DomainPolicy(BaseModel):
 
     circuit: CircuitPolicy = CircuitPolicy()
     route: RouteSettings = MxRoute()
+    frozen: bool = False
+    """Nothing is tried; mail waits until somebody lifts this, or until its time is over."""
     on_ambiguous: OnAmbiguous = "retry"
     """What becomes of mail that a next hop may have taken although nobody said so."""
 

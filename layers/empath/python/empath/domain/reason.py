@@ -32,6 +32,7 @@ class Reason(StrEnum):
     ROUTE_UNUSABLE = "route_unusable"
     AUTH_FAILED = "auth_failed"
     AMBIGUOUS = "ambiguous"
+    FROZEN = "frozen"
     OPERATOR_HOLD = "operator_hold"
     OPERATOR_RELEASE = "operator_release"
     OPERATOR_RETRY = "operator_retry"

@@ -66,6 +66,7 @@ _WHY = {
     Reason.CONNECTIONS_IN_USE: "All connections to the recipient's mail server that this relay may make are"
     " in use.",
     Reason.CONTENT_LOST: "This relay no longer has the content of the message.",
+    Reason.FROZEN: "The administrators of this relay have stopped mail to the recipient's domain for now.",
     Reason.OPERATOR_DELETE: "An administrator of this relay took the message out of its queue.",
 }
 

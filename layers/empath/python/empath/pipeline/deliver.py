@@ -28,7 +28,7 @@ from empath.domain.errors import (
     SpoolObjectMissing,
     SpoolTrouble,
 )
-from empath.domain.gate import HeldBack
+from empath.domain.gate import HeldBack, frozen
 from empath.domain.outcome import Deferred, Failed, outcome_of_refusal
 from empath.domain.policy import DomainPolicy
 from empath.domain.reason import Reason
@@ -133,6 +133,8 @@ class Delivery(Stage):
             logger.warning("the ledger does not know this message; its job is dropped")
             return True
         work = Work(job, queue, received, invocation, message, policy, next_hop, owner=self.ids.new_id())
+        if policy.frozen:
+            return await self._put_off(work, frozen(self.clock.now()))
         if isinstance(next_hop, Refusal):
             # There is no site to ask about; the attempt says why.
             return await self._claim_and_attempt(work, None)
@@ -174,20 +176,23 @@ class Delivery(Stage):
             )
         )
         if isinstance(admitted, HeldBack):
-            waiting = Postponement(self.queue, self.ledger, self.clock, self.ids, self.metrics)
-            claim = await waiting.put_off(
-                work.job,
-                admitted,
-                queue=work.queue,
-                received=work.received,
-                message=work.message,
-                policy=work.policy,
-            )
-            return claim is None or await self._conclude_job(work, claim, None)
+            return await self._put_off(work, admitted)
         try:
             return await self._claim_and_attempt(work, admitted)
         finally:
             await self.gatekeeper.close(admitted)
+
+    async def _put_off(self, work: Work, held: HeldBack) -> bool:
+        waiting = Postponement(self.queue, self.ledger, self.clock, self.ids, self.metrics)
+        claim = await waiting.put_off(
+            work.job,
+            held,
+            queue=work.queue,
+            received=work.received,
+            message=work.message,
+            policy=work.policy,
+        )
+        return claim is None or await self._conclude_job(work, claim, None)
 
     async def _give_back(self, queue: QueueName, received: ReceivedJob) -> bool:
         await self._returning.give_back(queue, received)

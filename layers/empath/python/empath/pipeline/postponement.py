@@ -42,6 +42,7 @@ SOON = timedelta(seconds=1)
 _WORDS = {
     Reason.CIRCUIT_OPEN: ("4.4.1", "The next hop failed too often lately and is let alone"),
     Reason.SLOT_RESERVED: ("4.4.5", "More mail than the next hop may be given in this time"),
+    Reason.FROZEN: ("4.3.2", "Mail to this domain is stopped for now"),
     Reason.CONNECTIONS_IN_USE: ("4.4.5", "All connections that the next hop may be given are in use"),
 }
 
