@@ -17,8 +17,10 @@ from empath.testing.simulation.command import main
 from empath.testing.simulation.plan import FORMAT
 from empath.testing.simulation.replay import name_of, plan_named
 
-QUICK_SEEDS = 200
-BATCHES = 8
+QUICK_SEEDS = 150
+BATCHES = 6
+LIVELY = 16
+"""A seed with faults of many kinds, and little mail."""
 
 
 @pytest.mark.parametrize("batch", range(BATCHES))
@@ -30,7 +32,7 @@ def test_every_invariant_holds_whatever_goes_wrong(batch: int) -> None:
     gc.collect()
 
 
-@pytest.mark.parametrize("seed", [3, 21, 2**40])
+@pytest.mark.parametrize("seed", [3, LIVELY, 2**40])
 def test_the_same_seed_is_the_same_history(seed: int) -> None:
     first, second = (run(plan_of(seed), history=True) for _ in range(2))
     assert first.history.lines
@@ -38,7 +40,10 @@ def test_the_same_seed_is_the_same_history(seed: int) -> None:
 
 
 def test_a_fresh_process_with_other_hashes_has_the_same_history() -> None:
-    code = "from empath.testing.simulation import *; print(run(plan_of(21), history=True).history.digest())"
+    code = (
+        "from empath.testing.simulation import plan_of, run;"
+        f"print(run(plan_of({LIVELY}), history=True).history.digest())"
+    )
     digests = {
         subprocess.run(
             [sys.executable, "-c", code],
@@ -49,11 +54,11 @@ def test_a_fresh_process_with_other_hashes_has_the_same_history() -> None:
         ).stdout.strip()
         for seed in ("1", "2")
     }
-    assert digests == {run(plan_of(21), history=True).history.digest()}
+    assert digests == {run(plan_of(LIVELY), history=True).history.digest()}
 
 
 def test_looking_does_not_change_what_happens() -> None:
-    watched, unwatched = (run(plan_of(21), history=on) for on in (True, False))
+    watched, unwatched = (run(plan_of(LIVELY), history=on) for on in (True, False))
     assert (watched.steps, watched.ended_at, watched.faults) == (
         unwatched.steps,
         unwatched.ended_at,
@@ -73,8 +78,8 @@ def test_a_name_leads_to_its_run_and_back() -> None:
         assert name_of(plan_named(name)) == name
 
 
-def test_faults_happen_in_a_batch_of_seeds_and_all_kinds_of_them() -> None:
-    kinds = {fault.kind for seed in range(60) for fault in run(plan_of(seed)).faults}
+def test_a_few_seeds_are_enough_for_every_kind_of_fault() -> None:
+    kinds = {fault.kind for seed in (LIVELY, 26, 42) for fault in run(plan_of(seed)).faults}
     assert kinds >= {
         "crash before",
         "crash after",
