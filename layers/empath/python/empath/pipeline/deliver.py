@@ -146,9 +146,12 @@ class Delivery(Stage):
             return await self._through_the_gates(work, next_hop.site, lane)
         finally:
             if self.slow_sites is not None:
-                heard = work.heard
                 await self.slow_sites.ended(
-                    next_hop.site, owner=work.owner, took=heard.took, is_good=heard.is_good
+                    next_hop.site,
+                    owner=work.owner,
+                    took=work.heard.took,
+                    is_good=work.heard.is_good,
+                    lane=Lane.SLOW if work.queue is QueueName.DELIVERY_SLOW else Lane.USUAL,
                 )
 
     async def _lane(self, work: Work, site: str) -> Lane | HeldBack:
