@@ -103,7 +103,9 @@ def test_a_wrong_command_line_ends_with_2_and_no_traceback(
     [
         (["queue", "list"], "make run"),
         (["queue", "view", "01ARZ3NDEKTSV4RRFFQ69G5FAV"], "make run"),
+        (["audit", "show", "01ARZ3NDEKTSV4RRFFQ69G5FAV"], "make run"),
         (["local", "status"], "no local stack runs"),
+        (["local", "events"], "no local stack runs"),
     ],
 )
 def test_a_deployment_that_cannot_be_found_ends_with_1(

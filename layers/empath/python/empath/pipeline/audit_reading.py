@@ -21,7 +21,7 @@ from empath.ports import Audit
 LINE_SCHEMA = 1
 
 AHEAD = 16
-"""Objects on their way at a time; each is at most some hundred kilobytes."""
+"""Objects on their way at a time; most have some hundred kilobytes, few have megabytes."""
 
 
 async def keys_of_days(audit: Audit, first: date | None, last: date | None) -> AsyncIterator[str]:
