@@ -1,4 +1,4 @@
-"""Groups have the characters and the length that SQS takes, and tell tenants apart."""
+"""Which queue a job waits on; and groups: what SQS takes, and another one for every tenant."""
 
 from __future__ import annotations
 
@@ -8,8 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from empath.pipeline.lanes import NOBODY, group_of, group_of_accepted
-from empath.ports.queue import MAX_GROUP
+from empath.domain.reason import Reason
+from empath.pipeline.lanes import (
+    NOBODY,
+    group_of,
+    group_of_accepted,
+    is_left_for_slow_sites,
+    queue_of_put_off,
+)
+from empath.ports.queue import MAX_GROUP, QueueName
 
 # Alphanumeric characters and punctuation of ASCII: API_SendMessage, MessageGroupId.
 TAKEN = re.compile(r"[!-~]{1,128}")
@@ -40,3 +47,16 @@ def test_a_group_on_accepted_says_the_priority(tenant: str | None, priority: str
     assert TAKEN.fullmatch(group)
     assert len(group) <= MAX_GROUP
     assert group.rpartition("/") == (group_of(tenant), "/", priority)
+
+
+def test_mail_for_a_dead_site_waits_apart_from_first_attempts() -> None:
+    for queue in QueueName:
+        kept = QueueName.RETRY if queue is QueueName.DELIVERY else queue
+        assert queue_of_put_off(queue, Reason.CIRCUIT_OPEN) is kept
+        assert queue_of_put_off(queue, Reason.SLOT_RESERVED) is queue
+        assert queue_of_put_off(queue, Reason.CONNECTIONS_IN_USE) is queue
+
+
+def test_every_queue_but_that_of_high_mail_is_left_for_a_slow_site() -> None:
+    stay = {queue for queue in QueueName if queue.is_for_deliveries and not is_left_for_slow_sites(queue)}
+    assert stay == {QueueName.DELIVERY_HIGH, QueueName.DELIVERY_SLOW}

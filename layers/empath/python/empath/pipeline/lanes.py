@@ -5,7 +5,7 @@
     normal     delivery         retry
     bulk       delivery-bulk    delivery-bulk
 
-What goes to a site that takes long over each message (pipeline.slow_sites) moves to `delivery-slow`, unless
+What a gate holds back waits on the queue where it was, but mail for a dead site on `retry`. What goes to a site that takes long over each message (pipeline.slow_sites) moves to `delivery-slow`, unless
 it is `high`: there it would wait behind bulk mail for the same site.
 
 Workers of one queue are never busy with another's jobs. Within a queue jobs have a group, their tenant, and
@@ -19,6 +19,7 @@ import hashlib
 import re
 
 from empath.domain.envelope import Priority
+from empath.domain.reason import Reason
 from empath.ports.queue import MAX_GROUP, QueueName
 
 NOBODY = "-"
@@ -45,6 +46,17 @@ def queue_of_first(priority: Priority) -> QueueName:
 def is_left_for_slow_sites(queue: QueueName) -> bool:
     """Whether jobs of slow sites move from this queue to their own."""
     return queue not in (QueueName.DELIVERY_HIGH, QueueName.DELIVERY_SLOW)
+
+
+def queue_of_put_off(queue: QueueName, reason: Reason) -> QueueName:
+    """Where a job waits that a gate held back on `queue`.
+
+    There, unless its site is let alone: ten thousand jobs for a dead site come back at about the same time,
+    and first attempts at other sites are not to wait for that.
+    """
+    if reason is Reason.CIRCUIT_OPEN and queue is QueueName.DELIVERY:
+        return QueueName.RETRY
+    return queue
 
 
 def queue_of_further(priority: Priority) -> QueueName:

@@ -23,6 +23,7 @@ from empath.pipeline.conclude import AttemptResult, Conclusion, conclude, unclai
 from empath.pipeline.counting import count_outcomes
 from empath.pipeline.followups import SQS_HORIZON, FollowUps, outgoing
 from empath.pipeline.jobs import DeliveryJob
+from empath.pipeline.lanes import queue_of_put_off
 from empath.pipeline.report_events import hears_of_delay, owed_events
 from empath.ports import (
     Clock,
@@ -69,8 +70,8 @@ class Postponement:
     ) -> LeaseHeld | Stale | Missing | None:
         """Let the delivery wait; None when that is arranged, so that its job is done with.
 
-        It waits on the `queue` that its job was received from, or in the ledger. Otherwise what stands in the
-        way, as a claim would tell it. Raises QueueTrouble or LedgerTrouble.
+        It waits on a queue (`queue_of_put_off` of that where its job was received), or in the ledger. Otherwise
+        what stands in the way, as a claim would tell it. Raises QueueTrouble or LedgerTrouble.
         """
         record, trace_header = await self.ledger.delivery(job.key), received.trace_header
         now = self.clock.now()
@@ -104,7 +105,7 @@ class Postponement:
             update={"slot": until if reason is Reason.SLOT_RESERVED else None, "waited": seconds}
         )
         outgoing_job = outgoing(again, due=until, now=now, tenant=record.tenant, trace_header=trace_header)
-        await self.queue.send(queue, [outgoing_job])
+        await self.queue.send(queue_of_put_off(queue, reason), [outgoing_job])
         if record.status is State.DEFERRED:
             # Else the clock would take the job for lost and send another one.
             await self.ledger.mark_queued(job.key, attempt=job.attempt, job_at=until)
