@@ -141,12 +141,19 @@ async def test_a_key_that_is_missing_costs_time(world: WebhookWorld) -> None:
     ("status", "kind"),
     [
         *((status, Sent) for status in (200, 201, 202, 204)),
-        *((status, Deferred) for status in (301, 302, 303, 307, 308, 408, 425, 429, 500, 502, 503, 504, 599)),
-        *((status, Failed) for status in (400, 401, 403, 404, 409, 410, 413, 415, 422)),
+        *(
+            (status, Deferred)
+            for status in (301, 302, 303, 307, 308, 401, 408, 425, 429, 500, 502, 503, 504, 599)
+        ),
+        *((status, Failed) for status in (400, 403, 404, 409, 410, 413, 415, 422)),
     ],
 )
 def test_what_a_status_means(status: int, kind: type) -> None:
     assert isinstance(outcome_of(status, "words", retry_after=None, now=NOW), kind)
+
+
+def test_a_refused_signature_is_a_matter_of_settings_and_costs_time() -> None:
+    assert outcome_of(401, "Unauthorized", retry_after=None, now=NOW).reason is Reason.ROUTE_UNUSABLE
 
 
 def test_what_a_web_server_says_puts_no_address_on_the_suppression_list() -> None:

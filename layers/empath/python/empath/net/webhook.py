@@ -192,7 +192,8 @@ class _Post:
 
 
 def outcome_of(status: int, words: str, *, retry_after: str | None, now: datetime) -> RecipientOutcome:
-    """2xx sent, 408, 425, 429 and 5xx deferred, everything else failed but redirects: those are a setting."""
+    """2xx sent, 408, 425, 429 and 5xx deferred, everything else failed but 401 and redirects: those are matters of
+    settings."""
     said = f"HTTP {status} {words}".strip()
     if 200 <= status < 300:
         return Sent(Reply.heard(250, f"2.0.0 {said}"))
@@ -202,6 +203,11 @@ def outcome_of(status: int, words: str, *, retry_after: str | None, now: datetim
         return Deferred(Reply.heard(451, f"4.3.0 HTTP {status}{asks}; {words}"))
     if 300 <= status < 400:
         refusal = unusable(f"the URL answers with a redirect (HTTP {status}), and none is followed")
+        return Deferred(refusal.reply, refusal.reason)
+    if status == 401:  # RFC 9110 §15.5.2: it is about who posts, not about what
+        refusal = unusable(
+            f"the receiver refuses the signature; is the secret's key the one that it has? {said}"
+        )
         return Deferred(refusal.reply, refusal.reason)
     if status == 413:
         return Failed(Reply.heard(552, f"5.3.4 {said}"), Reason.TOO_BIG)
