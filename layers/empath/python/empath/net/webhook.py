@@ -192,8 +192,8 @@ class _Post:
 
 
 def outcome_of(status: int, words: str, *, retry_after: str | None, now: datetime) -> RecipientOutcome:
-    """2xx sent, 408, 425, 429 and 5xx deferred, everything else failed but 401 and redirects: those are matters of
-    settings."""
+    """2xx sent, 408, 425, 429 and 5xx deferred, everything else failed but 401 and redirects, which are
+    matters of settings."""
     said = f"HTTP {status} {words}".strip()
     if 200 <= status < 300:
         return Sent(Reply.heard(250, f"2.0.0 {said}"))
