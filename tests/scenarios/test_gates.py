@@ -23,7 +23,7 @@ from empath.testing.clock import START, ManualClock
 from empath.testing.memory_resolver import ZoneResolver
 from empath.testing.relay import MemoryRelay
 from empath.testing.zones import Node
-from tests.scenarios.fleet import INVOCATION, Fleet, TimedDialer
+from tests.scenarios.fleet import INVOCATION, LANE, Fleet, TimedDialer
 from tests.scenarios.gated import S, all_final, deliveries, most_in_any, policy, submit
 
 DEAD = TransientRefusal(Reply.of(451, "4.4.1", "Connection refused"), Reason.CONNECTION_FAILED)
@@ -90,6 +90,18 @@ async def test_workers_that_meet_a_dead_site_at_the_same_moment_try_it_once_each
     assert opened is not None
     assert len([at for at in times if at <= opened]) == 8
     assert most_in_any([at for at in times if at > opened], 300 * S) == 1
+
+
+async def test_where_one_delivery_finds_out_for_all_a_dead_site_costs_as_many_as_open_its_circuit(
+    relay: MemoryRelay, dialer: TimedDialer
+) -> None:
+    """With the lane of slow sites (pipeline.slow_sites) workers know of each other's attempts."""
+    dialer.host("b.test").refusal = DEAD
+    dialer.takes["b.test"] = 0.001
+    await submit(relay, 200)
+    fleet = Fleet(relay, 8, (LANE, (QueueName.DELIVERY_SLOW,)), polls=0.5)
+    await fleet.run(lambda: relay.clock.now() - START > 290 * S)
+    assert len(dialer.tried["b.test"]) == 5
 
 
 async def test_hosts_that_are_silent_for_minutes_open_the_circuit_too(
@@ -306,7 +318,7 @@ async def test_mail_without_limits_costs_no_call_of_its_own(relay: MemoryRelay) 
     await submit(relay, 300, "c.test")
     await Fleet(relay, workers=4).run(all_final(relay))
     assert relay.gates.updates.total() == 0
-    # A worker's first look at which circuits are open; the next would come after ten seconds.
+    # A worker's first look at which circuits are open; the next would come after five seconds.
     assert relay.gates.reads == {"troubled": 4}
 
 

@@ -114,7 +114,7 @@ def test_a_reset_closes_one_and_only_it(target: MemoryTarget, capsys: pytest.Cap
     assert run(["circuit", "reset", "MX.b.test"]) == 0
     assert target.store.known["mx.b.test"] == CLOSED
     assert target.store.known["mx.d.test"] == OPEN
-    assert "within 10 seconds" in capsys.readouterr().out
+    assert "within 5 seconds" in capsys.readouterr().out
     asked, done = target.lines()
     assert (asked.action, asked.target, asked.result) == ("circuit reset", "mx.b.test", "asked")
     assert (done.result, done.after) == ("done", "closed")

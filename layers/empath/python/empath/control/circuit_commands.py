@@ -71,7 +71,7 @@ def reset(
         console = new_console()
         if not before.is_closed:
             console.print(
-                f"the circuit of {name} is closed; every worker knows within 10 seconds", markup=False
+                f"the circuit of {name} is closed; every worker knows within 5 seconds", markup=False
             )
         if had_lines:
             console.print(f"nobody new stands behind those who wait for a slot of {name}", markup=False)

@@ -26,8 +26,9 @@ from empath.pipeline.gates_reach import Reach
 from empath.ports import Clock
 from empath.ports.gates import Gates
 
-FRESH_FOR = timedelta(seconds=10)
-"""How old what is known of others' circuits may be. An open period is thirty times as long."""
+FRESH_FOR = timedelta(seconds=5)
+"""How old what is known of others' circuits may be. An open period is sixty times as long; and who waited for
+another worker's trial of a site (`domain.trial.QUICK`) looks again."""
 
 PAUSE = timedelta(seconds=1)
 """Between a failed attempt at a site of which nothing says that it works and the next one: time for others

@@ -6,7 +6,7 @@
     connection the right to one, where their number is limited
 
 Calls per message, by what its domain's policy sets:
-    nothing        0 of its own; the process reads one item each FRESH_FOR (10 s), whatever it sends
+    nothing        0 of its own; the process reads one item each FRESH_FOR (5 s), whatever it sends
     rate           1 update for all that ask at the same time: 0.1 to 1; a second one when they come back
     connections    2 per connection, none for a message that takes one over from another
     a failure      2 (read, write); 1 more for each of the first opening and the closing of a circuit
