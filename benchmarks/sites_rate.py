@@ -7,7 +7,7 @@ import time
 
 from benchmarks.next_hops import NextHop, NextHops
 from benchmarks.sites_report import Report, conserved, most_in_any, receives, words_of
-from benchmarks.stack import Relay, wait_until
+from benchmarks.stack import Relay, percentile, wait_until
 from empath.ports import QueueName
 
 DOMAIN, ADDRESS = "limited.bench.test", "127.0.0.11"
@@ -40,7 +40,14 @@ def measure(relay: Relay, given: argparse.Namespace) -> Report:
     for window in (1, 2, 10):
         limit = given.rate * window + BURST
         report.goal(f"most messages in any {window} s, at the sink", most_in_any(times, window), limit)
-    report.tell("seconds from the first message on that end with more", _over(times, given.rate))
+    begun_at = [attempt.started.timestamp() for record in records for attempt in record.attempts]
+    report.tell("most attempts begun in any 1 s, by the ledger", most_in_any(begun_at, 1))
+    began = {
+        to: record.attempts[-1].started.timestamp() for record in records for to in record.recipients
+    }
+    lags = [at - began[to] for at, to in seen.messages]
+    shown = " ".join(f"{percentile(lags, share):.2f}" for share in (0.5, 0.95, 1))
+    report.tell("from an attempt's beginning to the sink: p50, p95, most", f"{shown} s")
     report.tell("first to last message, ideal", f"{took:.1f} s, {ideal:.1f} s")
     report.goal("against the ideal", took / ideal, 1.05, show=lambda x: f"{x:.3f}")
     report.tell("first connect to last message", f"{max(times) - begun:.1f} s")
@@ -63,15 +70,3 @@ def measure(relay: Relay, given: argparse.Namespace) -> Report:
         report.tell(f"  {name}", number)
     report.goal("jobs in dead-letter queues", sum(relay.jobs(dead=True).values()), 0)
     return report
-
-
-def _over(times: list[float], rate: int) -> str:
-    """When a second ended that had more than the rate and its burst."""
-    ordered = sorted(times)
-    most = rate + BURST
-    ends = [
-        f"{at - ordered[0]:.1f}"
-        for number, at in enumerate(ordered)
-        if number >= most and at - ordered[number - most] < 1
-    ]
-    return ", ".join(ends) or "none"

@@ -5,8 +5,9 @@
     normal     delivery         retry
     bulk       delivery-bulk    delivery-bulk
 
-What a gate holds back waits on the queue where it was, but mail for a dead site on `retry`. What goes to a site that takes long over each message (pipeline.slow_sites) moves to `delivery-slow`, unless
-it is `high`: there it would wait behind bulk mail for the same site.
+What a gate holds back waits on the queue where it was, but mail for a dead site on `retry`. What goes to a
+site that takes long over each message (pipeline.slow_sites) moves to `delivery-slow`, unless it is `high`:
+there it would wait behind bulk mail for the same site.
 
 Workers of one queue are never busy with another's jobs. Within a queue jobs have a group, their tenant, and
 SQS serves a quiet group before one that is noisy. All priorities share `accepted`; there the group says the

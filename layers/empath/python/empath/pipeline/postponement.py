@@ -70,7 +70,7 @@ class Postponement:
     ) -> LeaseHeld | Stale | Missing | None:
         """Let the delivery wait; None when that is arranged, so that its job is done with.
 
-        It waits on a queue (`queue_of_put_off` of that where its job was received), or in the ledger. Otherwise
+        It waits on a queue (`queue_of_put_off` of that where its job was received) or in the ledger. Otherwise
         what stands in the way, as a claim would tell it. Raises QueueTrouble or LedgerTrouble.
         """
         record, trace_header = await self.ledger.delivery(job.key), received.trace_header
