@@ -77,6 +77,8 @@ class Book:
 
     def room_for(self, ask: Ask) -> int:
         """How many of `ask` may have a slot now."""
+        if ask.arrival > ask.horizon:
+            return 0
         if ask.place is None and any(self.ends.get(line, 0) > ask.horizon for line in ask.lines):
             return 0
         return min(ask.count, max(0, (latest_tat(ask, 1) - self._first(ask)) // ask.pace.interval + 1))
