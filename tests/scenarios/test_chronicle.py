@@ -13,7 +13,14 @@ import pytest
 
 from empath.domain.audit import AuditRecord
 from empath.domain.audit_chain import Block
-from empath.domain.errors import AuditTrouble, EventsTrouble, LedgerTrouble, SpoolTrouble, Trouble
+from empath.domain.errors import (
+    AuditTrouble,
+    ControlTrouble,
+    EventsTrouble,
+    LedgerTrouble,
+    SpoolTrouble,
+    Trouble,
+)
 from empath.domain.lifecycle import LIFECYCLE_TYPES, LifecycleEvent
 from empath.domain.outcome import Deferred, Failed
 from empath.domain.redaction import REDACTED_FIELDS, Redaction
@@ -24,6 +31,7 @@ from empath.pipeline.chronicle import Chronicle
 from empath.testing.faults import AFTER, BEFORE, Faults, When, WorkerDied
 from empath.testing.memory_audit import MemoryAudit, MemoryEvents
 from empath.testing.memory_dialer import ScriptedDialer
+from empath.testing.memory_suppressions import MemorySuppressions
 from empath.testing.relay import MemoryRelay
 
 SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
@@ -220,6 +228,52 @@ async def test_a_batch_that_fails_or_dies_anywhere_leaves_nothing_untold_and_not
     assert {event.id for event in told.events.told if event.type == "failed"}
     assert (await check(told.audit)).is_sound
     assert relay.spool.objects == {}
+
+
+@pytest.mark.parametrize("when", [BEFORE, AFTER])
+@pytest.mark.parametrize("error", [None, WorkerDied()], ids=["trouble", "death"])
+async def test_an_address_is_suppressed_though_its_first_write_fails_or_the_worker_dies(
+    relay: MemoryRelay, when: When, error: BaseException | None
+) -> None:
+    told, listed = Told(relay), MemorySuppressions()
+    await stream_of(relay, told)
+    told.chronicle = replace(
+        told.chronicle,
+        control=relay.control,
+        suppressions=told.faults.wrap("suppressions", listed, ControlTrouble),
+    )
+    told.faults.fail("suppressions.add", when=when, error=error)
+    with pytest.raises((ControlTrouble, WorkerDied)):
+        await told.chronicle.take(told.changes)
+    assert told.records() == []
+    await told.chronicle.take(told.changes)
+    assert set(listed.entries) == {"b@reject.test"}
+    assert len({record.id for record in told.records()}) == len(told.records()) > 0
+
+
+@pytest.mark.parametrize("effect", ["ledger.settle", "suppressions.add", "events.publish"])
+async def test_trouble_with_one_of_settling_suppressing_and_telling_keeps_none_of_the_others_waiting(
+    relay: MemoryRelay, effect: str
+) -> None:
+    told, listed = Told(relay), MemorySuppressions()
+    relay.journal = _NoJournal()  # type: ignore[assignment]
+    await stream_of(relay, told)
+    told.chronicle = replace(
+        told.chronicle,
+        control=relay.control,
+        suppressions=told.faults.wrap("suppressions", listed, ControlTrouble),
+    )
+    told.faults.fail(effect, times=None)
+    with pytest.raises(Trouble):
+        await told.chronicle.take(told.changes)
+    is_done = {
+        "ledger.settle": any(message.is_settled for message in relay.ledger.messages()),
+        "suppressions.add": bool(listed.entries),
+        "events.publish": bool(told.events.told),
+    }
+    assert is_done == {name: name != effect for name in is_done}
+    # People read the trail: it is written when nothing else can fail any more.
+    assert told.records() == []
 
 
 @pytest.mark.parametrize("seed", range(10))
