@@ -17,7 +17,7 @@ from empath.testing.simulation.command import main
 from empath.testing.simulation.plan import FORMAT
 from empath.testing.simulation.replay import name_of, plan_named
 
-QUICK_SEEDS = 150
+QUICK_SEEDS = 120
 BATCHES = 6
 LIVELY = 16
 """A seed with faults of many kinds, and little mail."""
