@@ -37,6 +37,7 @@ from empath.aws.quick_put import QuickPut
 from empath.aws.session import AwsSession
 from empath.aws.spool import S3Spool
 from empath.aws.suppressions import DynamoSuppressions
+from empath.aws.trials import DynamoTrials
 from empath.domain.address import parse_mailbox
 from empath.domain.envelope import Envelope, Recipient, Source
 from empath.domain.lifecycle import DEFAULT_TYPES
@@ -51,6 +52,7 @@ from empath.pipeline.deliver import Delivery, Invocation
 from empath.pipeline.gates import Gatekeeper
 from empath.pipeline.jobs import AcceptedJob, DeliveryJob, decode
 from empath.pipeline.resolve import Resolution
+from empath.pipeline.slow_sites import SlowSites
 from empath.ports import QueueName, ReceivedJob
 from empath.system import SystemClock, UlidSource
 from empath.testing.dns_server import serving
@@ -136,6 +138,7 @@ class Counted:
             ledger=DynamoLedger(self._dynamodb, "deliveries"),
             control=DynamoControl(self._dynamodb, "control", clock=clock, metrics=metrics),
             gatekeeper=Gatekeeper(DynamoGates(self._dynamodb, "control", clock=clock), clock, ids, metrics),
+            slow_sites=SlowSites(DynamoTrials(self._dynamodb, "control"), clock, metrics),
             suppressions=DynamoSuppressions(self._dynamodb, "control"),
             audit=S3Audit(self._s3, "audit", self._dynamodb, "control"),
             events=BridgeEvents(bridge, "bus"),
