@@ -17,6 +17,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
+from empath.domain.host_name import is_host_name
 from empath.domain.lifecycle import DEFAULT_TYPES, LIFECYCLE_TYPES
 from empath.domain.redaction import REDACTED_FIELDS
 from empath.net.nameserver import parse_nameserver
@@ -29,6 +30,9 @@ LEASE_GRACE_S = 10
 # Between receiving a batch and the first line of the handler lies a cold start. It counts against the
 # visibility timeout but not against the lease, so the lease must end at least this much earlier.
 COLD_START_S = 4
+
+# Every one is paid for each month, whether mail goes there or not.
+MAX_METRIC_DOMAINS = 50
 
 Architecture = Literal["arm64", "x86_64"]
 FunctionName = Literal["resolve", "deliver", "retry", "dsn", "journal"]
@@ -48,11 +52,14 @@ class Settings(RouteRights, IngressSettings):
     python_version: str = Field("3.13", pattern=r"^3\.\d{1,2}$")
     architecture: Architecture = "arm64"
 
-    hostname: str = Field("relay.example.com", pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$")
+    hostname: str = "relay.example.com"
     nameservers: str = ""
     dns_cache: Literal["shared", "memory"] = "shared"
     # Where mail for this relay comes in, besides its host name: a next hop there would be the relay itself.
     own_addresses: str = ""
+    # Destinations (in A-labels), and hosts of next hops, with counters of their own, all others as `other`;
+    # empty for no counters by domain. Each of them costs some ten custom metrics.
+    metric_domains: str = ""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_retention_days: Literal[1, 3, 5, 7, 14, 30, 60, 90, 180, 365, 731] = 30
     tracing: Literal["on", "off"] = "off"
@@ -107,6 +114,24 @@ class Settings(RouteRights, IngressSettings):
         if unknown := [word for word in words if word not in known]:
             raise ValueError(f"expected some of {', '.join(known)}, not {unknown[0]!r}")
         return ",".join(words)
+
+    @field_validator("hostname")
+    @classmethod
+    def _hostname(cls, value: str) -> str:
+        # As the functions read it, but for literals: every one of them would end at its start.
+        if not is_host_name(value.lower()):
+            raise ValueError("expected a host name, such as relay.example.com")
+        return value
+
+    @field_validator("metric_domains")
+    @classmethod
+    def _metric_domains(cls, value: str) -> str:
+        names = [name.lower() for part in value.split(",") if (name := part.strip())]
+        if wrong := [name for name in names if not is_host_name(name)]:
+            raise ValueError(f"expected domains in A-labels, comma-separated, not {wrong[0]!r}")
+        if len(names) > MAX_METRIC_DOMAINS:
+            raise ValueError(f"expected {MAX_METRIC_DOMAINS} domains at most, not {len(names)}")
+        return ",".join(dict.fromkeys(names))
 
     @field_validator("nameservers")
     @classmethod

@@ -168,6 +168,7 @@ class Pipeline(cdk.Stack):
             "EMPATH_NAMESERVERS": self._settings.nameservers,
             "EMPATH_DNS_CACHE": self._settings.dns_cache,
             "EMPATH_OWN_ADDRESSES": self._settings.own_addresses,
+            "EMPATH_METRIC_DOMAINS": self._settings.metric_domains,
             "EMPATH_SUPPRESSION": self._settings.suppression,
             "EMPATH_TRACING": self._settings.tracing,
             "EMPATH_LOG_LEVEL": self._settings.log_level,

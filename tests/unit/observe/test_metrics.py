@@ -28,6 +28,30 @@ def test_a_flush_writes_the_sums_once(capsys: pytest.CaptureFixture[str]) -> Non
     }
 
 
+def test_named_domains_have_counters_of_their_own_and_all_others_one_together(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    metrics = EmfMetrics("deliver", domains=["big.example"])
+    for domain in ("big.example", "a.test", "b.test", None):
+        metrics.count("sent", domain=domain)
+    metrics.flush()
+    written = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(line.get("domain"), line["sent"]) for line in written] == [
+        (None, [4.0]),
+        ("big.example", [1.0]),
+        ("other", [2.0]),
+    ]
+    (directive,) = written[1]["_aws"]["CloudWatchMetrics"]
+    assert [sorted(names) for names in directive["Dimensions"]] == [["domain", "function", "service"]]
+
+
+def test_without_named_domains_nothing_is_counted_by_domain(capsys: pytest.CaptureFixture[str]) -> None:
+    metrics = EmfMetrics("deliver")
+    metrics.count("sent", domain="b.test")
+    metrics.flush()
+    assert len(capsys.readouterr().out.splitlines()) == 1
+
+
 def test_every_flush_has_its_dimensions(capsys: pytest.CaptureFixture[str]) -> None:
     metrics = EmfMetrics("deliver")
     for _ in range(2):

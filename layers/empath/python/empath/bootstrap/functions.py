@@ -22,7 +22,7 @@ class Runtime:
 
     def __init__(self, config: FunctionConfig) -> None:
         self.config = config
-        self.metrics = EmfMetrics(config.function)
+        self.metrics = EmfMetrics(config.function, domains=config.metric_domains)
         self._loop = asyncio.new_event_loop()
         self.ports = Ports(config, metrics=self.metrics, loop=self._loop)
 

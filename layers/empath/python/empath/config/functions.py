@@ -8,6 +8,7 @@ from empath.config.environment import (
     ConfigError,
     Environment,
     LifecycleTypes,
+    Names,
     Nameservers,
     Networks,
     QueueUrls,
@@ -55,6 +56,9 @@ class FunctionConfig(Environment):
     )
     redact: RedactedFields = variable(
         "EMPATH_REDACT", (), f"some of {', '.join(REDACTED_FIELDS)}, comma between"
+    )
+    metric_domains: Names = variable(
+        "EMPATH_METRIC_DOMAINS", (), "domains, and hosts of next hops, comma between"
     )
     hostname: HostName | None = variable("EMPATH_HOSTNAME", None, "the relay's own host name")
     nameservers: Nameservers = variable(

@@ -14,8 +14,8 @@ from empath.control.dns_commands import dns
 from empath.control.errors import FAILED, BadUsage
 from empath.control.local_commands import local
 from empath.control.options import SETTINGS, AsJson, StateDir, new_console, print_json
-from empath.control.queue_commands import queue
 from empath.control.policy_commands import policy
+from empath.control.queue_commands import queue
 from empath.control.reconcile_commands import reconcile
 from empath.control.suppress_commands import suppress
 from empath.control.target import DEFAULT_STATE_DIR, find_local

@@ -66,8 +66,8 @@ class SmtpDialer:
         except TransientRefusal as refusal:
             way = way_after(endpoint, refusal)
             if refusal.reason is Reason.TLS_FAILED:
-                self._count(f"tls_failed_{endpoint.tls}")
-                # Counters know no hosts. Who goes on in plain has no other trace of why.
+                self._count(f"tls_failed_{endpoint.tls}", endpoint.host)
+                # Who goes on in plain has no other trace of why.
                 logger.info(
                     "TLS with a next hop failed",
                     extra={
@@ -87,7 +87,7 @@ class SmtpDialer:
         if way is Way.PLAIN:
             session.tls_failure = failure
         if fault is not None:
-            self._count("tls_invalid_accepted")
+            self._count("tls_invalid_accepted", endpoint.host)
             logger.warning(
                 "a next hop's certificate is not valid; mail is sent all the same, as policy says",
                 extra={"next_hop": str(endpoint), "certificate_for": name_of(endpoint), "fault": fault},
@@ -139,6 +139,6 @@ class SmtpDialer:
                 raise tls_failed(f"TLS with {endpoint.host} failed: {refusal.reply.text}") from refusal
             raise
 
-    def _count(self, name: str) -> None:
+    def _count(self, name: str, host: str) -> None:
         if self._metrics is not None:
-            self._metrics.count(name)
+            self._metrics.count(name, domain=host)

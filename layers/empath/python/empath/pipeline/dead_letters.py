@@ -155,6 +155,6 @@ class DeadLetters(Stage):
             conclusion.record, attempt=job.attempt, now=now, owes=conclusion.owes
         ):
             return False
-        count_outcomes(self.metrics, conclusion.record.recipients.values(), attempt=job.attempt)
+        count_outcomes(self.metrics, conclusion.record, attempt=job.attempt)
         await follow_ups.complete(conclusion.record, now=now)
         return True

@@ -375,9 +375,10 @@ class Delivery(Stage):
     def _tell(self, result: AttemptResult, concluded: DeliveryRecord) -> None:
         for address, outcome in result.outcomes.items():
             state = concluded.recipients[address].state
-            self.metrics.count(state.lower())
+            self.metrics.count(state.lower(), domain=concluded.domain)
             if state is not State.SENT:
-                self.metrics.count(f"{state.lower()}_{classify(outcome.reply, outcome.reason)}")
+                trouble = classify(outcome.reply, outcome.reason)
+                self.metrics.count(f"{state.lower()}_{trouble}", domain=concluded.domain)
             logger.info(
                 "attempt ended",
                 extra={

@@ -245,7 +245,7 @@ class Resolution(Stage):
             await self.spool.delete(job.spool_key)
 
     def _tell(self, record: DeliveryRecord) -> None:
-        count_outcomes(self.metrics, record.recipients.values())
+        count_outcomes(self.metrics, record)
         if not record.is_final:
             return
         known = next(iter(record.recipients.values()))
