@@ -18,7 +18,7 @@ from empath.control.documents import message_document
 from empath.control.story import next_of
 from empath.domain.circuit import CLOSED, Circuit, Probe
 from empath.domain.delivery_state import State
-from empath.domain.errors import ControlTrouble
+from empath.domain.errors import ControlTrouble, LedgerTrouble
 from empath.domain.instant import format_instant
 from empath.domain.line import Book
 from empath.domain.reason import Reason
@@ -28,6 +28,7 @@ from empath.ports import QueueName
 from empath.testing.clock import START, ManualClock
 from empath.testing.faults import Faults
 from empath.testing.memory_gates import MemoryGates
+from empath.testing.memory_ledger import MemoryLedger
 from empath.testing.relay import MemoryRelay
 from tests.unit.control.audited import AuditedTarget
 
@@ -45,6 +46,10 @@ class MemoryTarget(AuditedTarget):
     @asynccontextmanager
     async def gates(self) -> AsyncIterator[MemoryGates]:
         yield self.faults.wrap("gates", self.store, ControlTrouble)
+
+    @asynccontextmanager
+    async def ledger(self) -> AsyncIterator[MemoryLedger]:
+        yield self.faults.wrap("ledger", self.relay.ledger, LedgerTrouble)
 
     @asynccontextmanager
     async def operations(self) -> AsyncIterator[Operations]:
@@ -147,11 +152,23 @@ def test_with_retry_what_waits_for_the_site_is_tried_now_and_nothing_else(
     target.store.known["b.test"] = OPEN
     target.hold_back("b.test", 3)
     target.hold_back("c.test", 2)
+    # As the words of a reset have it: once it is closed, again with --retry.
+    assert run(["circuit", "reset", "b.test"]) == 0
+    capsys.readouterr()
     assert run(["circuit", "reset", "b.test", "--retry", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["retry"]["counts"]["done"] == 3
     assert len(target.relay.queue.pending(QueueName.RETRY)) == 3
     reasons = {(one.domain, one.reason) for one in target.relay.ledger.all_deliveries()}
     assert reasons == {("b.test", Reason.OPERATOR_RETRY), ("c.test", Reason.CIRCUIT_OPEN)}
+
+
+def test_a_ledger_that_does_not_answer_does_not_hide_that_the_circuit_is_closed(
+    target: MemoryTarget, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target.faults.fail("ledger.listed", times=None)
+    assert run(["circuit", "reset", "mx.b.test"]) == 1
+    assert "is closed, but what waits" in capsys.readouterr().err
+    assert target.store.known["mx.b.test"] == CLOSED
 
 
 def test_a_reset_ends_the_lines_for_a_rate_too(

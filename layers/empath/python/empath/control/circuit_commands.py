@@ -11,10 +11,12 @@ import typer
 
 from empath.control import circuits
 from empath.control.changing import change
+from empath.control.errors import ControlError
 from empath.control.options import SETTINGS, AsJson, StateDir, new_console, print_json
 from empath.control.queue_operating import is_success, outcome_document, show_outcomes_in_bulk
 from empath.control.target import DEFAULT_STATE_DIR, Target, find_target
 from empath.domain.circuit import Circuit
+from empath.domain.errors import Trouble
 from empath.pipeline.operating import Operated
 from empath.pipeline.operator_log import Entry
 from empath.ports.gates import Gates
@@ -46,18 +48,25 @@ def reset(
 ) -> None:
     """Close a site's circuit, and forget who stands in line for its rate: new mail goes at once.
 
-    Says how many deliveries wait for the site, and until when. Exits with 1 when there was nothing to reset.
+    Says how many deliveries wait for the site, and until when. Exits with 1 when there was nothing to reset,
+    and --retry was not asked for.
     """
     now, name = datetime.now(UTC), site.strip().lower()
 
     async def close(gates: Gates, line: Entry) -> tuple[Circuit, bool]:
-        before, had_lines = await circuits.reset(gates, name, now)
+        before, had_lines = await circuits.reset(gates, name, now, or_not=retry)
         line.before, line.after = f"{before.phase(now)}: {before.cause}", "closed"
         return before, had_lines
 
     target = find_target(state_dir)
     before, had_lines = change(target, "circuit reset", name, target.gates, close)
-    waiting, retried = asyncio.run(_waiting(target, name, now, retry=retry))
+    try:
+        waiting, retried = asyncio.run(_waiting(target, name, now, retry=retry))
+    except Trouble as trouble:
+        raise ControlError(
+            f"the circuit of {name} is closed, but what waits for it was not to be had: {trouble}",
+            f"`empathctl circuit reset {name} --retry` tries what waits",
+        ) from trouble
     if as_json:
         document = {
             "circuit": circuits.circuit_document(site, before, now),
@@ -86,10 +95,12 @@ def reset(
 async def _waiting(
     target: Target, site: str, now: datetime, *, retry: bool
 ) -> tuple[circuits.Waiting, Sequence[Operated]]:
+    if not retry:
+        async with target.ledger() as ledger:
+            return await circuits.waiting_for(ledger, site, now), ()
     async with target.operations() as operations:
         waiting = await circuits.waiting_for(operations.ledger, site, now)
-        keys = [row.key for row in waiting.rows] if retry else []
-        return waiting, await operations.operate_all("retry", keys)
+        return waiting, await operations.operate_all("retry", [row.key for row in waiting.rows])
 
 
 def _with_gates(target: Target, work: Callable[[Gates], Awaitable[T]]) -> T:

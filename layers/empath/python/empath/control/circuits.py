@@ -51,14 +51,14 @@ class Waiting:
         return max((row.next_attempt_at or row.at for row in self.rows), default=None)
 
 
-async def reset(gates: Gates, site: str, now: datetime) -> tuple[Circuit, bool]:
+async def reset(gates: Gates, site: str, now: datetime, *, or_not: bool = False) -> tuple[Circuit, bool]:
     """Close a circuit and forget the lines of its site; what it was before, and whether there were lines.
 
-    Raises ControlError when there was neither.
+    Raises ControlError when there was neither, unless that is all right, too (`or_not`).
     """
     before = await gates.circuit(site)
     had_lines = await gates.forget_lines(site)
-    if before.is_closed and not had_lines:
+    if before.is_closed and not had_lines and not or_not:
         raise ControlError(
             f"no circuit of {site} is open, and no mail stands in line for it", "see `empathctl circuit list`"
         )
