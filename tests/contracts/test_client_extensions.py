@@ -18,7 +18,7 @@ from empath.net.extension_memory import DAY, ExtensionMemory
 from empath.ports import Transaction
 from empath.testing.certificates import server_context
 from empath.testing.smtp_sink import DROP, RESET, STALL, TAKE_AND_DROP, Act, Script, Session, SmtpSink, Step
-from tests.unit.net.sending import ANN, BOB, CONTENT, HURRIED, dialer, endpoint, shorts, transaction
+from tests.unit.net.sending import ANN, BOB, CONTENT, HURRIED, dialer, endpoint, send, shorts, transaction
 
 ONE_FLIGHT = ("PIPELINING", "CHUNKING", "SIZE", "8BITMIME")
 LARGE = b"x" * 78 + b"\r\n"
@@ -234,9 +234,7 @@ class TestLimits:
         async with SmtpSink(
             {"RCPT r6@example.test": "550 5.1.1 Unknown"}, extensions=(*ONE_FLIGHT, "LIMITS RCPTMAX=3")
         ) as sink:
-            channel = await dialer().connect(endpoint(sink), deadline=20)
-            result = await channel.transact(transaction(recipients=names))
-            await channel.close()
+            result = await send(sink, transaction(recipients=names))
         assert list(result.outcomes) == names
         assert [shorts(result)[name] for name in names] == ["sent 250"] * 6 + ["failed 550 next_hop_reply"]
         assert [message.recipients for message in sink.accepted] == [tuple(names[:3]), tuple(names[3:6])]
@@ -255,9 +253,7 @@ class TestLimits:
 
         names = [f"r{number}@example.test" for number in range(7)]
         async with Three(extensions=offered) as sink:
-            channel = await dialer().connect(endpoint(sink), deadline=20)
-            result = await channel.transact(transaction(recipients=names))
-            await channel.close()
+            result = await send(sink, transaction(recipients=names))
         assert [shorts(result)[name] for name in names] == ["sent 250"] * 7
         assert [len(message.recipients) for message in sink.accepted] == [3, 3, 1]
         assert sink.connections == 1
@@ -267,9 +263,7 @@ class TestLimits:
     )
     async def test_one_that_is_refused_for_itself_waits_for_the_next_attempt(self, reply: str) -> None:
         async with SmtpSink({f"RCPT {BOB}": reply}, extensions=ONE_FLIGHT) as sink:
-            channel = await dialer().connect(endpoint(sink), deadline=20)
-            result = await channel.transact(transaction())
-            await channel.close()
+            result = await send(sink)
         assert shorts(result) == {ANN: "sent 250", BOB: f"deferred {reply[:3]} next_hop_reply"}
         assert len(sink.messages) == 1
 
@@ -286,9 +280,7 @@ class TestLimits:
     async def test_domains_beyond_rcptdomainmax_go_on_another_connection(self) -> None:
         names = ["a@x.test", "b@y.test", "c@X.test", "d@z.test"]
         async with SmtpSink(extensions=(*ONE_FLIGHT, "LIMITS RCPTDOMAINMAX=2")) as sink:
-            channel = await dialer().connect(endpoint(sink), deadline=20)
-            result = await channel.transact(transaction(recipients=names))
-            await channel.close()
+            result = await send(sink, transaction(recipients=names))
         assert set(shorts(result).values()) == {"sent 250"}
         assert [message.recipients for message in sink.accepted] == [
             ("a@x.test", "c@X.test", "b@y.test"),
@@ -300,9 +292,7 @@ class TestLimits:
         script: Script = {"message": ["250 2.0.0 Ok", TAKE_AND_DROP]}
         names = ["a@x.test", "b@x.test", "c@x.test"]
         async with SmtpSink(script, extensions=(*ONE_FLIGHT, "LIMITS RCPTMAX=1")) as sink:
-            channel = await dialer().connect(endpoint(sink), deadline=20)
-            result = await channel.transact(transaction(recipients=names))
-            await channel.close()
+            result = await send(sink, transaction(recipients=names))
         assert list(shorts(result).values()) == ["sent 250", "deferred 451 connection_lost", "sent 250"]
         assert result.ambiguous
         assert [message.recipients for message in sink.accepted] == [
@@ -334,9 +324,7 @@ async def test_report_parameters_reach_a_next_hop_with_dsn() -> None:
         ret="FULL",
     )
     async with SmtpSink(extensions=(*ONE_FLIGHT, "DSN")) as sink:
-        channel = await dialer().connect(endpoint(sink), deadline=20)
-        assert shorts(await channel.transact(asking)) == SENT
-        await channel.close()
+        assert shorts(await send(sink, asking)) == SENT
     assert sink.accepted[0].parameters == ("SIZE=25", "RET=FULL", "ENVID=QQ1")
     assert sink.accepted[0].rcpt_parameters == (("NOTIFY=SUCCESS,FAILURE", "ORCPT=rfc822;ann@first.test"), ())
 

@@ -19,7 +19,7 @@ from empath.net.tls import TlsContexts
 from empath.pipeline.named_hosts import ToSmarthost, ToStore
 from empath.pipeline.secret_memory import KEPT, SecretMemory
 from empath.ports import Credentials, Endpoint, Handover, Transaction
-from empath.testing.certificates import load, self_signed, server_context
+from empath.testing.certificates import self_signed, server_context, serving
 from empath.testing.clock import ManualClock, SequentialIds
 from empath.testing.memory_resolver import ZoneResolver
 from empath.testing.memory_secrets import MemorySecrets
@@ -33,10 +33,7 @@ CERTIFICATE, KEY = self_signed("relay.test")
 
 
 def tls(name: str = "relay.test") -> Any:
-    context = server_context(name)
-    if name == "relay.test":
-        load(context, CERTIFICATE, KEY)
-    return context
+    return serving(CERTIFICATE, KEY) if name == "relay.test" else server_context(name)
 
 
 class Relay:

@@ -26,7 +26,7 @@ from empath.testing.clock import ManualClock, SequentialIds
 from empath.testing.memory_gates import MemoryGates
 from empath.testing.metrics import CountedMetrics
 from empath.testing.smtp_sink import DROP, RESET, STALL, TAKE_AND_DROP, Act, Script, Session, SmtpSink, Step
-from tests.unit.net.sending import ANN, dialer, endpoint, shorts, transaction
+from tests.unit.net.sending import ANN, dialer, endpoint, send, shorts, transaction
 
 WAYS: dict[str, tuple[str, ...]] = {
     "one by one": (),
@@ -52,12 +52,7 @@ class Worker:
         """A message of its own, after so much time."""
         self.clock.advance(idle.total_seconds())
         self.sent += 1
-        target = endpoint(to) if isinstance(to, SmtpSink) else to
-        channel = await self.pool.connect(target, deadline=20)
-        try:
-            return await channel.transact(transaction(b"Subject: %d\r\n\r\n" % self.sent, [ANN]))
-        finally:
-            await channel.close()
+        return await send(to, transaction(b"Subject: %d\r\n\r\n" % self.sent, [ANN]), by=self.pool)
 
     async def outcome(self, to: SmtpSink | Endpoint, idle: timedelta = timedelta()) -> str:
         (outcome,) = set(shorts(await self.send(to, idle)).values())

@@ -24,10 +24,10 @@ from empath.domain.tls import TlsSession
 from empath.net.dialer import SmtpDialer
 from empath.net.tls import TlsContexts
 from empath.ports import Endpoint
-from empath.testing.certificates import FOR_SERVERS, Authority, load, self_signed
+from empath.testing.certificates import FOR_SERVERS, Authority, self_signed, serving
 from empath.testing.metrics import CountedMetrics
 from empath.testing.smtp_sink import DROP, RESET, Act, Script, SmtpSink
-from tests.unit.net.sending import HURRIED, endpoint, shorts, transaction
+from tests.unit.net.sending import HURRIED, endpoint, send, shorts, transaction
 
 HOST = "mx.sink.test"
 NAME = "mail.by-policy.test"
@@ -37,12 +37,6 @@ LAST_YEAR = (
 )
 AUTHORITY = Authority()
 CONTEXTS = TlsContexts(AUTHORITY.certificate)
-
-
-def serving(certificate: bytes, key: bytes) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    load(context, certificate, key)
-    return context
 
 
 def issued(name: str = HOST, **how: object) -> ssl.SSLContext:
@@ -318,16 +312,12 @@ async def test_a_next_hop_that_insists_on_tls_refuses_no_mail_because_tls_failed
     mode: str, expected: str
 ) -> None:
     async with SmtpSink({"handshake": RESET, **INSISTS}, tls=VALID) as sink:
-        channel = await Client().dialer.connect(target_by(sink, MODES[mode]), deadline=20)
-        result = await channel.transact(transaction())
-        await channel.close()
+        result = await send(target_by(sink, MODES[mode]), by=Client().dialer)
     assert set(shorts(result).values()) == {expected}
     assert sink.accepted == []
 
 
 async def test_without_tls_other_refusals_are_what_they_are() -> None:
     async with SmtpSink({"handshake": RESET, "RCPT": "550 5.1.1 Unknown"}, tls=VALID) as sink:
-        channel = await Client().dialer.connect(target_by(sink, MODES["opportunistic"]), deadline=20)
-        result = await channel.transact(transaction())
-        await channel.close()
+        result = await send(target_by(sink, MODES["opportunistic"]), by=Client().dialer)
     assert set(shorts(result).values()) == {"failed 550 next_hop_reply"}

@@ -10,7 +10,7 @@ from empath.domain.outcome import Deferred, Failed, Held, RecipientOutcome, Sent
 from empath.domain.policy import TlsMode
 from empath.net.dialer import SmtpDialer
 from empath.net.timeouts import Timeouts
-from empath.ports import Endpoint, Transaction, TransactionResult
+from empath.ports import Dialer, Endpoint, Transaction, TransactionResult
 from empath.testing.smtp_sink import SmtpSink
 
 ANN, BOB = "ann@example.test", "bob@example.test"
@@ -49,14 +49,17 @@ def transaction(
 
 
 async def send(
-    sink: SmtpSink,
+    to: SmtpSink | Endpoint,
     mail: Transaction | None = None,
     *,
+    by: Dialer | None = None,
     tls: TlsMode = "opportunistic",
     deadline: float = 20,
     timeouts: Timeouts = HURRIED,
 ) -> TransactionResult:
-    channel = await dialer(timeouts).connect(endpoint(sink, tls), deadline=deadline)
+    """One message on a connection of its own, or on one of `by`, which is a pool, say."""
+    target = endpoint(to, tls) if isinstance(to, SmtpSink) else to
+    channel = await (by or dialer(timeouts)).connect(target, deadline=deadline)
     try:
         return await channel.transact(mail or transaction())
     finally:

@@ -61,7 +61,11 @@ class Authority:
 
 def server_context(hostname: str = "mx.sink.test") -> ssl.SSLContext:
     """A server's TLS context with a fresh self-signed certificate."""
-    certificate, key = self_signed(hostname)
+    return serving(*self_signed(hostname))
+
+
+def serving(certificate: bytes, key: bytes) -> ssl.SSLContext:
+    """A server's TLS context with this certificate (PEM)."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     load(context, certificate, key)
     return context
