@@ -70,8 +70,8 @@ class Postponement:
     ) -> LeaseHeld | Stale | Missing | None:
         """Let the delivery wait; None when that is arranged, so that its job is done with.
 
-        It waits on a queue (`queue_of_put_off` of that where its job was received) or in the ledger. Else what
-        stands in the way, as a claim would tell it. Raises QueueTrouble or LedgerTrouble.
+        It waits on a queue (`queue_of_put_off` of the one that its job came from) or in the ledger.
+        Otherwise what stands in the way, as a claim would tell it. Raises QueueTrouble or LedgerTrouble.
         """
         record, trace_header = await self.ledger.delivery(job.key), received.trace_header
         now = self.clock.now()
