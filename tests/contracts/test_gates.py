@@ -156,6 +156,13 @@ async def test_who_comes_a_little_late_takes_the_slot_of_its_place(gates: Gates)
     assert await turns(gates, priority="bulk", later=3.7, place=4) == [(4, True)]
 
 
+async def test_where_others_are_late_who_is_early_takes_what_is_free(gates: Gates) -> None:
+    await turns(gates, 10, priority="bulk")
+    # Nobody came back for 3 and 4.
+    assert await turns(gates, 2, priority="bulk", later=4.5, place=6) == [(4.5, True), (5.5, True)]
+    assert await turns(gates, 2, priority="bulk", later=5, place=5) == [(6.5, True), (7.5, True)]
+
+
 async def test_a_limit_that_is_lowered_counts_at_once_for_who_stands_in_line(gates: Gates) -> None:
     await turns(gates, 10, priority="bulk")
     slow = Pace(interval=10_000_000)
@@ -173,7 +180,7 @@ async def test_who_comes_new_does_not_stand_behind_a_line_that_was_forgotten(gat
     assert await turns(gates, 2, priority="bulk", later=2) == [(3, True), (4, True)]
     assert await turns(gates, shard=2, later=2) == [(5, True)]
     # Who stood there comes all the same.
-    assert await turns(gates, priority="bulk", later=40, place=41) == [(41, True)]
+    assert await turns(gates, priority="bulk", later=40, place=41) == [(40, True)]
 
 
 # Circuits.

@@ -7,7 +7,7 @@ those go to the end of their line. And a limit that is changed counts at once.
 
     ask         slots, as far as they are near; for the rest places
     first time  no slot while the line, or that of a higher priority, is longer than AHEAD: none is overtaken
-    with place  slots from the place on, as if nobody had come early or a little late
+    with place  slots from now on, whoever else is early or late; from the place on, if that has just passed
 
 A place is behind what is in the lines of higher priorities, so nobody comes back in vain again and again.
 
@@ -56,7 +56,7 @@ class Ask:
     @property
     def arrival(self) -> int:
         """When they count as having come."""
-        return self.now if self.place is None else self.place
+        return self.now if self.place is None else min(self.place, self.now)
 
     @property
     def horizon(self) -> int:
@@ -77,8 +77,6 @@ class Book:
 
     def room_for(self, ask: Ask) -> int:
         """How many of `ask` may have a slot now."""
-        if ask.arrival > ask.horizon:
-            return 0
         if ask.place is None and any(self.ends.get(line, 0) > ask.horizon for line in ask.lines):
             return 0
         return min(ask.count, max(0, (latest_tat(ask, 1) - self._first(ask)) // ask.pace.interval + 1))
