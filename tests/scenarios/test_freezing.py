@@ -86,6 +86,7 @@ async def test_a_destination_that_cannot_be_is_not_tried_either() -> None:
 
 async def test_what_comes_to_its_end_while_it_is_frozen_expires_and_its_sender_is_told() -> None:
     relay, dialer = new_relay()
+    relay.control.items["b.test"] = {"frozen": True, "retry": {"expiry": 6 * 3600}}
     message_id = await relay.submit(SENDER, [TO])
     await relay.run()
     assert relay.states(message_id) == {TO: State.EXPIRED}
