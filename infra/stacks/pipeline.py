@@ -117,7 +117,7 @@ class Pipeline(cdk.Stack):
         # Deleting: a late copy of a job clears away what an earlier try left behind.
         worker.may([*STORE, *DELETE], self._messages)
         worker.may(LIST, self._bucket)
-        worker.may(SEND, *self._queue_arns(QueueName.ACCEPTED))
+        worker.may(SEND, *self._queue_arns(QueueName.ACCEPTED, QueueName.DSN))
         worker.may(REHIDE, *self._queue_arns(QueueName.DSN))
 
     def _share_dns(self, worker: Worker) -> None:

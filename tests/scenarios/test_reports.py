@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from email import message_from_bytes
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -197,24 +199,38 @@ async def test_what_cannot_travel_as_it_is_is_not_returned_whole(
 # Loops.
 
 
-async def test_an_address_gets_so_many_reports_an_hour_and_what_is_over_is_written_down(
+async def test_an_address_gets_so_many_reports_an_hour_and_the_others_in_later_hours(
     relay: MemoryRelay, dialer: ScriptedDialer
 ) -> None:
     refusing(dialer)
     relay.control.tenants["*"] = {"reports": {"max_per_hour": 3}}
-    ids = [await relay.submit("ann@A.test", [f"x{number}@b.test"]) for number in range(5)]
+    began = relay.clock.now()
+    ids = [await relay.submit("ann@A.test", [f"x{number}@b.test"]) for number in range(8)]
     other = await relay.submit("bob@a.test", ["x@b.test"])
     await relay.run()
-    found = [(await states(relay, message_id))["failed-1"] for message_id in ids]
-    assert sorted(found) == ["over_limit"] * 2 + ["sent"] * 3
-    assert await states(relay, other) == {"failed-1": "sent"}
-    assert len(reports(dialer)) + len(reports(dialer, "A.test")) == 4
-    assert relay.metrics.counts["report_suppressed"] == 2
+    for message_id in (*ids, other):
+        assert await states(relay, message_id) == {"failed-1": "sent"}
+    dates = [
+        parsedate_to_datetime(message_from_bytes(message.content)["Date"])
+        for message in dialer.messages
+        if message.endpoint.host.lower() == "a.test"
+    ]
+    assert Counter((date - began) // timedelta(hours=1) for date in dates) == {0: 4, 1: 3, 2: 2}
+    assert relay.metrics.counts["report_suppressed"] == 0
     assert relay.spool.objects == {}
-    relay.clock.advance(3600)
-    later = await relay.submit("ann@a.test", ["x@b.test"])
+
+
+async def test_a_report_that_waited_too_long_for_its_turn_is_written_down_as_not_sent(
+    relay: MemoryRelay, dialer: ScriptedDialer
+) -> None:
+    refusing(dialer)
+    relay.control.tenants["*"] = {"reports": {"max_per_hour": 1}}
+    ids = [await relay.submit("ann@a.test", [f"x{number}@b.test"]) for number in range(16)]
     await relay.run()
-    assert await states(relay, later) == {"failed-1": "sent"}
+    found = Counter([(await states(relay, message_id))["failed-1"] for message_id in ids])
+    assert found == {"sent": 13, "over_limit": 3}
+    assert relay.metrics.counts["report_suppressed"] == 3
+    assert relay.spool.objects == {}
 
 
 async def test_a_report_that_was_begun_is_not_held_back_when_its_job_comes_again(

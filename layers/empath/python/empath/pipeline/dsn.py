@@ -6,13 +6,14 @@ is never reported (RFC 5321 §6.1): the loop ends there.
 
 What is owed and not sent after all is written down as such: the tenant's policy switches reports off, the
 message was made by a machine and nobody asked for a report about it (RFC 3834), or the recipient of reports
-has had as many in this hour as policy allows.
+has had as many in each hour as policy allows, for so long that the report has waited PATIENCE.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
+import math
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -29,12 +30,18 @@ from empath.dsn.encoding import unencoded_form
 from empath.dsn.model import MAX_RETURNED_HEADERS, Action, Report, header_section
 from empath.pipeline.accept import Acceptance, spool_key_of
 from empath.pipeline.jobs import DsnJob
+from empath.pipeline.lanes import group_of
 from empath.pipeline.report_events import ReportEvent
 from empath.pipeline.reported import received_from, reported_recipients
 from empath.pipeline.stage import Stage
-from empath.ports import Clock, Control, JobQueue, Ledger, Metrics, Quotas, Spool
+from empath.ports import Clock, Control, JobQueue, Ledger, Metrics, OutgoingJob, QueueName, Quotas, Spool
+from empath.ports.queue import MAX_DELAY
+from empath.ports.quotas import window_start
 
 LIMIT_WINDOW = timedelta(hours=1)
+PATIENCE = timedelta(hours=12)
+"""From the attempt that it is about: how long a failure's report waits for its turn under the limit. A delay's
+waits for none, for the next thing to be heard of that mail is better news, or worse."""
 
 logger = logging.getLogger(__name__)
 
@@ -67,15 +74,19 @@ class Reporting(Stage):
                 await self._clear_away(record, job.event)
             return
         message = await self.ledger.message(job.message_id)
-        state: ReportState = "sent"
+        state: ReportState | None = "sent"
         if message is not None and message.reverse_path is not None:
             state = await self._report(message, message.reverse_path, record, job.event)
+        if state is None:
+            # Its successor first: death in between costs a second job, of which one finds the report sent.
+            await self.queue.send(QueueName.DSN, [self._later(job, record)])
+            return
         await self.ledger.mark_reported(job.key, job.event, state)
 
     async def _report(
         self, message: MessageRecord, reverse_path: Mailbox, record: DeliveryRecord, name: str
-    ) -> ReportState:
-        """Hand the report in, or decide against it."""
+    ) -> ReportState | None:
+        """Hand the report in, or decide against it; None: its time comes later."""
         policy = (await self.control.tenant_policy(message.tenant)).reports
         if not policy.enabled:
             return self._not_sent(name, "switched_off")
@@ -88,6 +99,8 @@ class Reporting(Stage):
         report_id = report_id_of(record.key, name, message.received_at)
         to = policy.send_to or reverse_path
         if not await self._is_within_limit(to, policy, report_id):
+            if event.action is not Action.DELAYED and self.clock.now() < _happened_at(record) + PATIENCE:
+                return None
             return self._not_sent(name, "over_limit")
         report = Report(
             report_id=report_id,
@@ -107,6 +120,14 @@ class Reporting(Stage):
         self.metrics.count("report_sent")
         logger.info("report handed in", extra={"event": name, "report_id": report_id})
         return "sent"
+
+    def _later(self, job: DsnJob, record: DeliveryRecord) -> OutgoingJob:
+        """The job in the next window, or on its way there."""
+        now = self.clock.now()
+        until = window_start(now, LIMIT_WINDOW) + LIMIT_WINDOW - now
+        delay = min(math.ceil(until.total_seconds()), MAX_DELAY)
+        logger.info("report waits for its turn", extra={"event": job.event, "delay": delay})
+        return OutgoingJob(job.encode(), delay=delay, group=group_of(record.tenant))
 
     def _not_sent(self, name: str, state: ReportState) -> ReportState:
         self.metrics.count("report_suppressed")
@@ -193,6 +214,11 @@ class Reporting(Stage):
         octets = b"".join(pieces)
         is_whole = is_whole and unencoded_form(octets) is not None
         return _Original(header_section(octets), octets if is_whole else b"")
+
+
+def _happened_at(record: DeliveryRecord) -> datetime:
+    """When what is to be reported happened, at the latest."""
+    return record.attempts[-1].started if record.attempts else record.received_at
 
 
 def _is_unwanted(origin: Origin, action: Action) -> bool:
