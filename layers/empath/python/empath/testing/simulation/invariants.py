@@ -261,6 +261,11 @@ class Invariants:
         if known is not None:
             self._waking(known)
 
+    def heals(self, job: JobKey) -> bool:
+        """Whether the clock would miss a delivery's job: it looks for those of deferred deliveries alone."""
+        known = self._deliveries.get(job.message_id, {}).get(job.delivery)
+        return known is not None and known.status is State.DEFERRED
+
     def _has_accepted_job(self, message_id: str) -> bool:
         return bool(self.queue.living[JobKey("accepted", message_id)])
 

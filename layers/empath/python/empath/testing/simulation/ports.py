@@ -34,7 +34,7 @@ from empath.testing.simulation.faults import Fault, Faults
 from empath.testing.simulation.history import History
 from empath.testing.simulation.loop import SECOND, SimulationLoop
 from empath.testing.simulation.process import SCOPE, Process, never
-from empath.testing.simulation.queues import SimulatedQueue
+from empath.testing.simulation.queues import JobKey, SimulatedQueue, key_of
 
 T = TypeVar("T")
 Effect = Callable[[], Awaitable[T]]
@@ -170,8 +170,9 @@ class GatedSpool:
 
 
 class GatedQueue:
-    def __init__(self, gate: Gate, queue: SimulatedQueue) -> None:
-        self._gate, self._queue = gate, queue
+    def __init__(self, gate: Gate, queue: SimulatedQueue, heals: Callable[[JobKey], bool]) -> None:
+        """`heals` tells whether a job would be missed and sent again, should a queue lose it."""
+        self._gate, self._queue, self._heals = gate, queue, heals
 
     async def send(self, queue: QueueName, jobs: Sequence[OutgoingJob]) -> None:
         if not jobs:
@@ -182,7 +183,12 @@ class GatedQueue:
             label = SCOPE.get().label
             kept = list(jobs)
             if queue is QueueName.RETRY:
-                kept = [job for job in jobs if not faults.once("lost", f"{label} to {queue}", now)]
+                kept = [
+                    job
+                    for job in jobs
+                    if not self._heals(key_of(queue, job.body))
+                    or not faults.once("lost", f"{label} to {queue}", now)
+                ]
             await self._queue.send(queue, kept)
             for job in jobs:
                 again = faults.once("duplicate", f"{label} to {queue}", now)

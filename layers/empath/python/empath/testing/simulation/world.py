@@ -130,7 +130,7 @@ class World:
         clock, ids = WorkerClock(), WorkerIds(self.draws)
         self.ports = SimpleNamespace(
             spool=GatedSpool(gate, self.spool, self),
-            queue=GatedQueue(gate, self.queue),
+            queue=GatedQueue(gate, self.queue, invariants.heals),
             ledger=GatedLedger(gate, self.ledger, self.listing, self),
             control=GatedControl(gate, control),
             gates=GatedGates(gate, MemoryGates()),
