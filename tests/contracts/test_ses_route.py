@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 
+import aiohttp
 import pytest
+from botocore.exceptions import (
+    ConnectionClosedError,
+    ConnectTimeoutError,
+    CredentialRetrievalError,
+    NoCredentialsError,
+    ParamValidationError,
+)
 
 from empath.aws.ses_route import MAX_SIZE, ToSes, outcome_of
 from empath.aws.session import AwsSession
@@ -49,6 +57,29 @@ async def test_after_a_lost_answer_the_rest_is_not_tried_and_not_in_doubt_for_ha
     assert {outcome.reason for outcome in list(done.outcomes.values())[:50]} == {Reason.CONNECTION_LOST}
     assert {outcome.reason for outcome in list(done.outcomes.values())[50:]} == {Reason.TIMEOUT}
     assert len(world.client.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "reason", "ambiguous"),
+    [
+        (NoCredentialsError(), Reason.ROUTE_UNUSABLE, False),
+        (CredentialRetrievalError(provider="role", error_msg="denied"), Reason.ROUTE_UNUSABLE, False),
+        (ParamValidationError(report="x"), Reason.ROUTE_UNUSABLE, False),
+        (ConnectTimeoutError(endpoint_url="https://email.test"), Reason.CONNECTION_FAILED, False),
+        (ConnectionClosedError(endpoint_url="https://email.test"), Reason.CONNECTION_LOST, True),
+        (aiohttp.ServerDisconnectedError(), Reason.CONNECTION_LOST, True),
+        (ConnectionResetError(), Reason.CONNECTION_LOST, True),
+    ],
+)
+async def test_only_what_may_have_been_sent_is_in_doubt(
+    error: Exception, reason: Reason, ambiguous: bool
+) -> None:
+    world = SesWorld()
+    world.client.fates.append(error)
+    done = await send(world)
+    outcome = done.outcomes["ann@dest.test"]
+    assert isinstance(outcome, Deferred)
+    assert (outcome.reason, done.ambiguous) == (reason, ambiguous)
 
 
 async def test_a_null_reverse_path_is_left_to_the_from_field() -> None:

@@ -14,10 +14,17 @@ from itertools import islice
 from typing import Any
 from urllib.parse import urlsplit
 
+import aiohttp
 import idna
-from botocore.exceptions import ClientError, ConnectTimeoutError, EndpointConnectionError, NoCredentialsError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectTimeoutError,
+    EndpointConnectionError,
+    HTTPClientError,
+)
 
-from empath.aws.errors import FOREIGN, code_of, http_status_of
+from empath.aws.errors import code_of, http_status_of
 from empath.domain.errors import ConfigError, TransientRefusal
 from empath.domain.outcome import Deferred, Failed, RecipientOutcome, Sent
 from empath.domain.policy import DomainPolicy
@@ -144,14 +151,15 @@ class SesHop:
         except (EndpointConnectionError, ConnectTimeoutError):
             text = "Connection to SES failed"
             return Deferred(Reply.of(451, "4.4.1", text), Reason.CONNECTION_FAILED), False
-        except NoCredentialsError as error:
-            refusal = unusable(f"SES cannot be called: {error}")
-            return Deferred(refusal.reply, refusal.reason), False
         except TimeoutError:
             return Deferred(Reply.of(451, "4.4.2", "SES did not answer in time"), Reason.TIMEOUT), True
-        except FOREIGN:
+        except (HTTPClientError, aiohttp.ClientError, OSError):
             text = "Connection to SES lost while waiting for its answer"
             return Deferred(Reply.of(451, "4.4.2", text), Reason.CONNECTION_LOST), True
+        except BotoCoreError as error:
+            # What botocore finds wrong before it sends anything: no credentials, or none that can be had.
+            refusal = unusable(f"SES cannot be called: {error}")
+            return Deferred(refusal.reply, refusal.reason), False
         return Sent(Reply.heard(250, f"2.0.0 Accepted by SES as {answer['MessageId']}")), False
 
 
