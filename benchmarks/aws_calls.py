@@ -4,10 +4,10 @@
 
 The real stages and adapters against an embedded AWS that is started for it, every request counted where it
 leaves the client. Each stage is a process of its own: resolve and deliver share no memory of policies or DNS.
-Queues are read as Lambda's event source mappings do it, ten jobs at a time, deleted in one request; the ledger's
-stream in batches of 500, what the journal writes itself included. DynamoDB's units are worked out from the
-items. A request that polls an empty queue is not counted, it belongs to the fixed costs; Lambda reads streams
-for nothing. Exit code 1 where the requests of a million messages cost more than the budget has.
+Queues are read as Lambda's event source mappings do it, ten jobs at a time, deleted in one request; the
+ledger's stream in batches of 500, what the journal writes itself included. DynamoDB's units are worked out
+from the items. A request that polls an empty queue is not counted, it belongs to the fixed costs; Lambda
+reads streams for nothing. Exit code 1 where the requests of a million messages cost more than the budget has.
 """
 
 from __future__ import annotations
