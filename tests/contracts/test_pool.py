@@ -19,6 +19,7 @@ from empath.domain.errors import PermanentRefusal, TransientRefusal
 from empath.domain.gate import HeldBack
 from empath.domain.policy import read_policy
 from empath.net.pool import MAX_AGE, MAX_IDLE, TRUSTED_FOR, ConnectionPool
+from empath.net.standing import MOST_IN_VAIN
 from empath.pipeline.gates import Gatekeeper
 from empath.ports import Credentials, Endpoint, TransactionResult
 from empath.testing.certificates import server_context
@@ -86,15 +87,36 @@ class TestReuse:
         assert worker.metrics.counts == {"connections_opened": 1, "connections_reused": 19}
 
     @pytest.mark.parametrize("way", WAYS)
+    @pytest.mark.parametrize(
+        ("stage", "reply"),
+        [
+            # Postfix's postscreen, to every recipient of a connection that it does not hand on.
+            ("RCPT", "450 4.3.2 Service currently unavailable"),
+            # OpenSMTPD, from the 101st message of a connection on.
+            ("MAIL", "452 4.5.3 Too many recipients: Too many messages sent"),
+        ],
+    )
     async def test_a_connection_on_which_the_host_takes_no_mail_is_left(
+        self, worker: Worker, stage: str, reply: str, way: str
+    ) -> None:
+        async with SmtpSink({stage: [reply]}, extensions=WAYS[way]) as sink:
+            outcomes = [await worker.outcome(sink) for _ in range(3)]
+        assert outcomes == [f"deferred {reply[:3]} next_hop_reply", SENT, SENT]
+        assert sink.connections == 2
+
+    @pytest.mark.parametrize("way", WAYS)
+    async def test_a_connection_on_which_nothing_is_sent_any_more_is_left(
         self, worker: Worker, way: str
     ) -> None:
-        """Postfix's postscreen says it to every recipient of a connection that it does not hand on."""
-        script: Script = {"RCPT": ["450 4.3.2 Service currently unavailable"]}
+        """Postfix answers a second later to each command from the tenth error of a session on."""
+        bad: list[Step] = ["550 5.1.1 Unknown"] * (MOST_IN_VAIN - 1)
+        script: Script = {"RCPT": [*bad, "250 2.1.5 Ok", *bad, "550 5.1.1 Unknown", "250 2.1.5 Ok"]}
         async with SmtpSink(script, extensions=WAYS[way]) as sink:
-            outcomes = [await worker.outcome(sink) for _ in range(3)]
-        assert outcomes == ["deferred 450 next_hop_reply", SENT, SENT]
+            outcomes = [await worker.outcome(sink) for _ in range(2 * MOST_IN_VAIN + 1)]
+        assert outcomes.count(SENT) == 2
         assert sink.connections == 2
+        taken = [sum(command.startswith("MAIL") for command in each.commands) for each in sink.sessions]
+        assert taken == [2 * MOST_IN_VAIN, 1]
 
     async def test_a_connection_stays_where_a_recipient_is_to_wait(self, worker: Worker) -> None:
         async with SmtpSink({"RCPT": ["450 4.2.0 Greylisted"]}) as sink:

@@ -2,13 +2,8 @@
 
 A transaction is sent again without an extension only when nobody was accepted and nothing is ambiguous.
 
-Two kinds of replies are about the session and not about the mail:
-
-    530                   the session is in the clear only because TLS failed, and the next hop insists on it
-                          (RFC 3207 §4): TLS is what failed, and may be mended
-    4.3.2 to everybody    the host takes no mail (RFC 3463 §3.4), maybe only on this connection, which is
-                          not used again. Postfix's postscreen says so to all that comes on a connection
-                          whose client it did not know when it came
+A 530 on a session that is in the clear only because TLS failed is no word about the mail: the next hop
+insists on TLS (RFC 3207 §4), which may be mended.
 """
 
 from __future__ import annotations
@@ -58,7 +53,6 @@ class SmtpChannel:
         self._host = host
         self._memory = memory
         self._is_closed = False
-        self._is_shunned = False
 
     @property
     def tls(self) -> str | None:
@@ -66,7 +60,7 @@ class SmtpChannel:
 
     @property
     def is_usable(self) -> bool:
-        return self._session.stands and self._session.has_room and not self._is_shunned
+        return self._session.stands and self._session.has_room and self._session.is_welcome
 
     async def transact(self, transaction: Transaction, *, deadline: float | None = None) -> TransactionResult:
         if deadline is not None:
@@ -183,9 +177,7 @@ class SmtpChannel:
         return await self._session.run(mail, transaction)
 
     def _second_thoughts(self, done: MailTransaction) -> dict[str, RecipientOutcome]:
-        """The outcomes, with replies about the session taken for what they are."""
-        if all(_is_about_the_host(outcome) for outcome in done.outcomes.values()):
-            self._is_shunned = True
+        """The outcomes, with replies about TLS taken for what they are."""
         failure = self._session.tls_failure
         if failure is None:
             return done.outcomes
@@ -222,10 +214,6 @@ def _told_apart(outcomes: Mapping[str, RecipientOutcome], in_doubt: set[str]) ->
 
 def _is_sent(done: MailTransaction) -> bool:
     return any(isinstance(outcome, Sent) for outcome in done.outcomes.values())
-
-
-def _is_about_the_host(outcome: RecipientOutcome) -> bool:
-    return isinstance(outcome, Deferred) and str(outcome.reply.enhanced) == "4.3.2"
 
 
 def _too_many(done: MailTransaction) -> list[str]:

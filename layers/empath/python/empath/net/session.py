@@ -7,6 +7,7 @@ from contextlib import aclosing
 
 from empath.domain.errors import Refusal, TransientRefusal
 from empath.domain.reason import Reason
+from empath.net.standing import Standing
 from empath.net.stream import MailStream
 from empath.net.timeouts import Deadline, Timeouts
 from empath.ports import Transaction
@@ -39,6 +40,7 @@ class ClientSession:
         self._needs_reset = False
         self._messages = 0
         self._domains: set[str] = set()
+        self._standing = Standing()
 
     @property
     def stands(self) -> bool:
@@ -49,6 +51,11 @@ class ClientSession:
     def was_used(self) -> bool:
         """Whether a transaction was begun on it."""
         return self._messages > 0
+
+    @property
+    def is_welcome(self) -> bool:
+        """Whether nothing that the next hop answered makes another transaction on it pointless."""
+        return self._standing.is_good
 
     @property
     def has_room(self) -> bool:
@@ -80,6 +87,7 @@ class ClientSession:
             if run.has_begun:
                 self._count(mail)
         self._needs_reset = core.needs_reset
+        self._standing.note(core)
         if core.is_broken:
             self.abort()
         return core

@@ -81,6 +81,7 @@ class MailTransaction:
         """Replies so far."""
         self.is_answered = False
         """Whether MAIL was answered, by more than 421."""
+        self.is_deferred_at_mail = False
         self._mail, self._offer = mail, offer
         self._reader = reader or ReplyReader()
         self._phase = Phase.ENVELOPE
@@ -253,6 +254,7 @@ class MailTransaction:
         if _is_ok(reply):
             self.needs_reset = True
             return
+        self.is_deferred_at_mail = reply.is_transient
         self._blame(Stage.MAIL, reply.code)
         self._give_up(reply)
 
