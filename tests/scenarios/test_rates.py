@@ -10,9 +10,11 @@ from datetime import timedelta
 import pytest
 
 from empath.domain.delivery_state import State
-from empath.domain.line import Ask, Book
+from empath.domain.line import AHEAD, Ask, Book
 from empath.domain.reason import Reason
 from empath.domain.slots import Pace, to_micros
+from empath.pipeline.followups import EARLY, outgoing
+from empath.pipeline.jobs import DeliveryJob
 from empath.ports import QueueName
 from empath.testing.clock import START, ManualClock
 from empath.testing.faults import AFTER
@@ -163,6 +165,14 @@ async def test_an_update_whose_answer_is_lost_sends_nothing_twice_and_nothing_to
     assert len(dialer.tried["b.test"]) == 20
     # What went alone meanwhile is beyond the limit of all, by no more than the limit.
     assert most_in_any(dialer.tried["b.test"], 10 * S) <= 2 * 11
+
+
+def test_whoever_comes_back_early_finds_the_slot_of_its_place_near_enough() -> None:
+    place = START + 100.6 * S
+    job = DeliveryJob(message_id="0" * 26, delivery="delivery#b.test", attempt=1, slot=place)
+    for now in (START, START + 0.3 * S, START + 0.35 * S, START + 0.999 * S):
+        early = place - now - outgoing(job, due=place, now=now).delay * S
+        assert timedelta(seconds=EARLY) <= early <= timedelta(microseconds=min(AHEAD.values())) - S
 
 
 HIGH_AND_BULK = ((QueueName.DELIVERY_HIGH,), (QueueName.DELIVERY_BULK,))

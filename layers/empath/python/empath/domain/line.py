@@ -28,8 +28,9 @@ ORDER: Sequence[Priority] = ("high", "normal", "bulk")
 """The highest first."""
 
 AHEAD: Mapping[Priority, int] = {"high": 4_000_000, "normal": 3_000_000, "bulk": 2_500_000}
-"""How far ahead slots are reserved, in microseconds. Whoever comes back does so 1 to 2 s early, since queues
-know whole seconds; and the higher may reserve where the lower may not, so they go first."""
+"""How far ahead slots are reserved, in microseconds. It is more than whoever comes back is early, and what it
+is more is how far slots may be behind places before somebody has to stand in line again. The higher may
+reserve where the lower may not, so they go first."""
 
 
 @dataclass(frozen=True, slots=True)
