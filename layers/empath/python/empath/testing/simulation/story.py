@@ -23,15 +23,6 @@ from empath.testing.simulation.transitions import Found, is_operated
 Fact = tuple[str, ...]
 """A kind of line or event, and what it is about."""
 
-EVENTS: dict[State, LifecycleType] = {
-    State.SENT: "sent",
-    State.DEFERRED: "deferred",
-    State.HELD: "held",
-    State.FAILED: "failed",
-    State.EXPIRED: "expired",
-    State.CANCELLED: "cancelled",
-}
-
 
 class Story:
     def __init__(
@@ -71,8 +62,8 @@ class Story:
                 kind = "DeliverySuccess" if state is State.SENT else "DeliveryFailure"
                 self._lines[kind, name, address, state] += 1
             is_new = earlier is None or (earlier.state, earlier.attempt) != (state, known.attempt)
-            event = EVENTS.get(state)
-            if is_new and event is not None and event in self._event_types:
+            event = state.lower()
+            if is_new and event in self._event_types:
                 self._events[event, name, address, str(known.attempt)] += 1
 
     def told(self, events: Sequence[LifecycleEvent]) -> None:
