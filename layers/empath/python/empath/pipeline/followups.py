@@ -23,8 +23,8 @@ SQS_HORIZON = timedelta(seconds=900)
 """How far ahead a queue can carry a job; what is due later waits in the ledger for the clock."""
 
 EARLY = 0.25
-"""Seconds at least that a job with a place in a line comes early, and one more at most, since queues know whole
-seconds. Whoever comes late loses nothing that others do not find, and whoever waits keeps a worker busy."""
+"""Seconds at least that a job with a place in a line comes early, and one more at most, since queues know
+whole seconds. What one loses that comes late others find; and whoever waits keeps a worker busy."""
 
 
 @dataclass(frozen=True, slots=True)
