@@ -40,11 +40,27 @@ OPEN = Circuit(
 )
 
 
+class Atomic:
+    """A client whose calls come one after the other: moto works on several at a time, and looks at a
+    condition and writes in two steps, which DynamoDB does in one."""
+
+    def __init__(self, client: Any) -> None:
+        self._client, self._lock = client, asyncio.Lock()
+
+    def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
+        async def call(**parameters: Any) -> Any:
+            async with self._lock:
+                return await getattr(self._client, name)(**parameters)
+
+        return call
+
+
 @pytest_asyncio.fixture(params=["memory", "aws"], loop_scope="session")
 async def gates(request: pytest.FixtureRequest, dynamodb: DynamoDBClient, control_table: str) -> Gates:
     if request.param == "memory":
         return MemoryGates()
-    return DynamoGates(dynamodb, control_table, clock=ManualClock(auto=True))
+    client: Any = Atomic(dynamodb)
+    return DynamoGates(client, control_table, clock=ManualClock(auto=True))
 
 
 async def turns(
@@ -354,6 +370,18 @@ async def test_a_long_line_costs_an_update_for_all_who_stand_in_it_and_one_when_
     other: Any = Watched(dynamodb)
     await turns(DynamoGates(other, control_table, clock=ManualClock()), 10, priority="bulk", later=1.5)
     assert other.calls == ["update_item"] * 2
+
+
+@pytest.mark.parametrize("place", [None, 0.0])
+async def test_workers_that_ask_at_the_same_moment_all_have_turns(
+    dynamodb: DynamoDBClient, control_table: str, place: float | None
+) -> None:
+    atomic = Atomic(dynamodb)
+    clients: list[Any] = [Watched(atomic) for _ in range(20)]
+    workers = [DynamoGates(client, control_table, clock=ManualClock()) for client in clients]
+    found = await asyncio.gather(*(turns(worker, 1 + n % 2, place=place) for n, worker in enumerate(workers)))
+    assert sorted(turn for each in found for turn in each) == [(at, at < 5) for at in range(30)]
+    assert max(len(client.calls) for client in clients) <= 12
 
 
 async def test_a_free_connection_is_one_write(dynamodb: DynamoDBClient, control_table: str) -> None:

@@ -46,7 +46,9 @@ if TYPE_CHECKING:
 KEPT_FOR = timedelta(days=31)
 """Longer than the longest expiry of a message (30 days): no slot is forgotten while somebody waits for it."""
 
-RESERVE_TRIES = 6
+RESERVE_TRIES = 24
+"""Each that fails is another worker's that succeeded, and slots within reach are few: then there are places,
+which are an addition that does not fail."""
 CHANGE_TRIES = 8
 TAKE_TRIES = 3
 """Of other numbers, once the first one and a look at all of them were in vain."""
