@@ -42,9 +42,7 @@ def measure(relay: Relay, given: argparse.Namespace) -> Report:
         report.goal(f"most messages in any {window} s, at the sink", most_in_any(times, window), limit)
     begun_at = [attempt.started.timestamp() for record in records for attempt in record.attempts]
     report.tell("most attempts begun in any 1 s, by the ledger", most_in_any(begun_at, 1))
-    began = {
-        to: record.attempts[-1].started.timestamp() for record in records for to in record.recipients
-    }
+    began = {to: record.attempts[-1].started.timestamp() for record in records for to in record.recipients}
     lags = [at - began[to] for at, to in seen.messages]
     shown = " ".join(f"{percentile(lags, share):.2f}" for share in (0.5, 0.95, 1))
     report.tell("from an attempt's beginning to the sink: p50, p95, most", f"{shown} s")
