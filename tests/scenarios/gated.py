@@ -11,10 +11,21 @@ from empath.domain.envelope import Priority
 from empath.domain.records import DeliveryRecord
 from empath.pipeline.accept import Additions
 from empath.ports import QueueName
+from empath.testing.clock import ManualClock
+from empath.testing.memory_resolver import ZoneResolver
 from empath.testing.relay import MemoryRelay
+from empath.testing.zones import Node
+from tests.scenarios.fleet import TimedDialer
 
 S = timedelta(seconds=1)
 LOCAL = {"allow_addresses": ["127.0.0.0/8"]}
+
+
+def gated_relay(clock: ManualClock, dialer: TimedDialer) -> MemoryRelay:
+    """Three domains share a site; any other is its own."""
+    zones = {name: Node(mx=[(10, "mx.host.test")]) for name in ("one.test", "two.test", "three.test")}
+    resolver = ZoneResolver({**zones, "*": Node(a=["127.0.0.1"])})
+    return MemoryRelay(clock=clock, dialer=dialer, resolver=resolver)
 
 
 def policy(relay: MemoryRelay, domain: str, **settings: Any) -> None:

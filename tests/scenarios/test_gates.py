@@ -20,11 +20,9 @@ from empath.domain.reason import Reason
 from empath.domain.reply import Reply
 from empath.ports import OutgoingJob, QueueName
 from empath.testing.clock import START, ManualClock
-from empath.testing.memory_resolver import ZoneResolver
 from empath.testing.relay import MemoryRelay
-from empath.testing.zones import Node
 from tests.scenarios.fleet import INVOCATION, LANE, Fleet, TimedDialer
-from tests.scenarios.gated import S, all_final, deliveries, most_in_any, policy, submit
+from tests.scenarios.gated import S, all_final, deliveries, gated_relay, most_in_any, policy, submit
 
 DEAD = TransientRefusal(Reply.of(451, "4.4.1", "Connection refused"), Reason.CONNECTION_FAILED)
 STORE = (
@@ -49,9 +47,7 @@ def dialer(clock: ManualClock) -> TimedDialer:
 
 @pytest.fixture
 def relay(clock: ManualClock, dialer: TimedDialer) -> MemoryRelay:
-    zones = {name: Node(mx=[(10, "mx.host.test")]) for name in ("one.test", "two.test", "three.test")}
-    resolver = ZoneResolver({**zones, "*": Node(a=["127.0.0.1"])})
-    return MemoryRelay(clock=clock, dialer=dialer, resolver=resolver)
+    return gated_relay(clock, dialer)
 
 
 # Circuits.

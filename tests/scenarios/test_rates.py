@@ -22,7 +22,7 @@ from empath.testing.memory_resolver import ZoneResolver
 from empath.testing.relay import MemoryRelay
 from empath.testing.zones import Node
 from tests.scenarios.fleet import POLL, Fleet, TimedDialer
-from tests.scenarios.gated import LOCAL, S, all_final, deliveries, most_in_any, policy, submit
+from tests.scenarios.gated import LOCAL, S, all_final, deliveries, gated_relay, most_in_any, policy, submit
 
 
 @pytest.fixture
@@ -37,9 +37,7 @@ def dialer(clock: ManualClock) -> TimedDialer:
 
 @pytest.fixture
 def relay(clock: ManualClock, dialer: TimedDialer) -> MemoryRelay:
-    zones = {name: Node(mx=[(10, "mx.host.test")]) for name in ("one.test", "two.test", "three.test")}
-    resolver = ZoneResolver({**zones, "*": Node(a=["127.0.0.1"])})
-    return MemoryRelay(clock=clock, dialer=dialer, resolver=resolver)
+    return gated_relay(clock, dialer)
 
 
 @pytest.mark.parametrize(("burst", "shards"), [(1, 1), (10, 1), (8, 4)])
