@@ -113,6 +113,32 @@ def test_a_probe_whose_worker_died_is_anybodys() -> None:
     assert happen(LAPSED, Signal.ASK).probe == Probe("b", START + 60 * S)
 
 
+def failed(circuit: Circuit, now: datetime, began: datetime | None = None, counts: int = 1) -> Circuit:
+    return after(circuit, Happening(Signal.FAILURE, now, cause="no", began=began, counts=counts), POLICY)
+
+
+def test_a_failure_counts_for_all_who_waited_and_none_alone_opens_a_circuit_that_takes_several() -> None:
+    once = failed(CLOSED, START, counts=50)
+    assert (once.phase(START), len(once.failures)) == (Phase.CLOSED, POLICY.failures - 1)
+    assert failed(once, START + S).phase(START + S) is Phase.OPEN
+    at_once = CircuitPolicy(failures=1)
+    alone = after(CLOSED, Happening(Signal.FAILURE, START), at_once)
+    assert alone.phase(START) is Phase.OPEN
+
+
+def test_failures_of_attempts_that_follow_each_other_belong_together_however_long_each_takes() -> None:
+    once = failed(CLOSED, START, counts=4)
+    ended = START + 1000 * S
+    assert failed(once, ended, began=START + 59 * S).phase(ended) is Phase.OPEN
+    assert failed(once, ended, began=START + 60 * S).phase(ended) is Phase.CLOSED
+
+
+def test_who_finds_a_probe_under_way_looks_again_before_its_lease_ends() -> None:
+    long = Circuit(open_until=START - S, openings=1, probe=Probe("a", START + 790 * S))
+    assert long.blocked_until(START) == START + 60 * S
+    assert long.blocked_until(START + 780 * S) == START + 790 * S
+
+
 steps = st.lists(st.tuples(st.sampled_from(Signal), st.integers(0, 200), st.sampled_from("abc")), max_size=60)
 
 
