@@ -40,8 +40,8 @@ from empath.ports.quotas import window_start
 
 LIMIT_WINDOW = timedelta(hours=1)
 PATIENCE = timedelta(hours=12)
-"""From the attempt that it is about: how long a failure's report waits for its turn under the limit. A delay's
-waits for none, for the next thing to be heard of that mail is better news, or worse."""
+"""From the attempt that it is about: how long a failure's report waits for its turn under the limit. A report
+of a delay does not wait: the next thing to be heard of that mail is better news, or worse."""
 
 logger = logging.getLogger(__name__)
 
