@@ -29,6 +29,9 @@ def test_no_settings_are_the_defaults() -> None:
         ({"retry": {"jitter": 2}}, "retry.jitter"),
         ({"allow_addresses": ["127.0.0.1/8"]}, "allow_addresses.0"),
         ({"prot": 25}, "prot"),
+        ({"max_connections": True}, "max_connections: a number is needed, not true"),
+        ({"retry": {"expiry": True}}, "retry.expiry: a number is needed, not true"),
+        ({"rate": {"limit": "10/s", "burst": True}}, "rate.burst: a number is needed"),
     ],
 )
 def test_a_wrong_setting_is_named(settings: dict[str, object], field: str) -> None:

@@ -7,7 +7,7 @@ item that lies over it, too, since an item that is wrong is ignored and nobody w
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from empath.control.dns_reading import read_domain
 from empath.control.errors import BadUsage, ControlError
 from empath.domain.errors import InvalidPolicy
-from empath.domain.policy import merge_policy, read_policy, read_tenant_policy
+from empath.domain.policy import flat, merge_policy, read_policy, read_tenant_policy
 from empath.domain.policy_items import EVERYBODY
 from empath.domain.user import MAX_TENANT
 from empath.ports.policies import Policies, PolicyItem
@@ -165,15 +165,6 @@ async def faults(policies: Policies) -> dict[str, str]:
 def everybody_of(name: str) -> str:
     """The item that `name` lies over, or is."""
     return f"{TENANT}{EVERYBODY}" if name.startswith(TENANT) else EVERYBODY
-
-
-def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Fields with dots and their values; an empty map is a value."""
-    for name, value in settings.items():
-        if isinstance(value, Mapping) and value:
-            yield from flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
 
 
 async def _judge(policies: Policies, name: str, after: Settings) -> None:

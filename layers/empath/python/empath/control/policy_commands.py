@@ -19,6 +19,7 @@ from empath.control.options import SETTINGS, AsJson, StateDir, new_console, prin
 from empath.control.policies import Change, Field
 from empath.control.render import plain
 from empath.control.target import DEFAULT_STATE_DIR, Target, find_target
+from empath.domain.policy import flat
 from empath.pipeline.operator_log import Entry
 from empath.ports.policies import Policies
 
@@ -168,8 +169,7 @@ def _style(origin: str, name: str) -> str:
 def _summary(settings: Mapping[str, Any]) -> str:
     """In the form that `set` takes."""
     words = [
-        f"{field}={value if isinstance(value, str) else json.dumps(value)}"
-        for field, value in policies.flat(settings)
+        f"{field}={value if isinstance(value, str) else json.dumps(value)}" for field, value in flat(settings)
     ]
     return " ".join(words) or "nothing"
 

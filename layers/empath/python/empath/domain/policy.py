@@ -7,7 +7,7 @@ but in an address literal, so the two never meet.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -113,6 +113,15 @@ def _are_alike(current: Mapping[str, Any], value: Mapping[str, Any]) -> bool:
     return "kind" not in value or bool(value["kind"] == current.get("kind"))
 
 
+def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Settings by their names with dots; an empty map is a value."""
+    for name, value in settings.items():
+        if isinstance(value, Mapping) and value:
+            yield from flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
 def read_policy(settings: Mapping[str, Any]) -> DomainPolicy:
     """Validate a domain's settings; InvalidPolicy names each wrong field and says why."""
     return _read(DomainPolicy, settings)
@@ -125,10 +134,22 @@ def read_tenant_policy(settings: Mapping[str, Any]) -> TenantPolicy:
 
 def _read(model: type[M], settings: Mapping[str, Any]) -> M:
     try:
-        return model.model_validate(dict(settings))
+        policy = model.model_validate(dict(settings))
     except ValidationError as error:
         faults = "; ".join(_told(model, fault) for fault in error.errors(include_url=False))
         raise InvalidPolicy(faults) from error
+    for name, value in flat(settings):
+        # Python takes true for 1.
+        if isinstance(value, bool) and not isinstance(_at(policy, name), bool):
+            raise InvalidPolicy(f"{name}: a number is needed, not {str(value).lower()}")
+    return policy
+
+
+def _at(policy: BaseModel, name: str) -> Any:
+    place: Any = policy
+    for part in name.split("."):
+        place = getattr(place, part)
+    return place
 
 
 def _told(model: type[BaseModel], fault: Any) -> str:
