@@ -20,7 +20,7 @@ from datetime import datetime, timedelta
 
 from empath.domain.address import Mailbox
 from empath.domain.envelope import Envelope, Recipient, Source
-from empath.domain.errors import SpoolObjectMissing
+from empath.domain.errors import SpoolObjectMissing, Trouble
 from empath.domain.records import DeliveryKey, DeliveryRecord, MessageRecord, ReportState
 from empath.domain.report_policy import ReportPolicy
 from empath.domain.ulid import RANDOM_BITS, encode_ulid
@@ -116,7 +116,12 @@ class Reporting(Stage):
             international=message.smtputf8 or _has_utf8_address(reverse_path, record),
             template=policy.template,
         )
-        await self._hand_in(report, Source(report_of=f"{record.key}/{name}"))
+        try:
+            await self._hand_in(report, Source(report_of=f"{record.key}/{name}"))
+        except Trouble:
+            # The job of a late copy is gone, so it is not tried again, and what it put back would stay.
+            await self._clear_away(record, name)
+            raise
         self.metrics.count("report_sent")
         logger.info("report handed in", extra={"event": name, "report_id": report_id})
         return "sent"
