@@ -40,7 +40,6 @@ KNOWN_SEEDS = {
     "never_give_up": 1,
     "no_line_for_the_dead": 6,
     "operator_minds_no_lease": 17,
-    "operator_overwrites": 3382,
     "report_for_never": 62,
     "report_twice": 42,
     "resolve_without_jobs": 14,
