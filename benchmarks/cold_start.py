@@ -27,9 +27,12 @@ from moto.server import ThreadedMotoServer
 
 from benchmarks.aws_calls import Counted
 from benchmarks.aws_requests import CREDENTIALS
+from empath.aws.control import DynamoControl
 from empath.aws.session import AwsSession
 from empath.ports import QueueName
+from empath.system import SystemClock
 from empath.testing.dns_server import DnsServer
+from empath.testing.metrics import CountedMetrics
 from empath.testing.smtp_sink import SmtpSink
 from empath.testing.zones import Node
 from infra import packaging
@@ -39,7 +42,7 @@ GOAL = 300 / 390
 """Of the naive set's CPU: what the two were when the goal was set, on one machine."""
 
 PORTS = {
-    "deliver": ("spool", "queue", "ledger", "control", "gatekeeper", "routes"),
+    "deliver": ("spool", "queue", "ledger", "control", "gatekeeper", "slow_sites", "routes"),
     "resolve": ("spool", "queue", "ledger", "control", "resolver", "suppressions"),
     "retry": ("spool", "queue", "ledger", "control", "resolver", "suppressions"),
     "dsn": ("spool", "queue", "ledger", "control", "quotas"),
@@ -111,7 +114,7 @@ class Bench:
         """Delivery jobs as Lambda hands them in."""
         for _ in range(number):
             self._messages += 1
-            await self._relay.accept(self._messages, 1)
+            await self._relay.accept(self._messages, "good.test", 1)
         await self._relay.drain(QueueName.ACCEPTED)
         url = self._relay.urls[QueueName.DELIVERY]
         answer = await self._relay.sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=number)
@@ -183,11 +186,14 @@ async def measure(endpoint: str, layers: Path, rounds: int) -> tuple[list[str], 
     dns = DnsServer(zones)
     await dns.start()
     async with AwsSession(endpoint_url=endpoint, **CREDENTIALS) as session, SmtpSink() as sink:
-        relay = Counted(session)
+        relay = Counted(session, dns.nameserver)
         await relay.open()
         relay.requests.counting = False
         policy = {"allow_addresses": ["127.0.0.0/8"], "port": sink.port}
-        await relay.control.set_policy("*", policy)
+        control = DynamoControl(
+            await session.dynamodb(), "control", clock=SystemClock(), metrics=CountedMetrics()
+        )
+        await control.set_policy("*", policy)
         environment = {
             "AWS_LAMBDA_FUNCTION_NAME": "bench",
             "AWS_ENDPOINT_URL": endpoint,
@@ -199,6 +205,7 @@ async def measure(endpoint: str, layers: Path, rounds: int) -> tuple[list[str], 
             "EMPATH_CONTROL_TABLE": "control",
             "EMPATH_ACCEPTED_QUEUE_URL": relay.urls[QueueName.ACCEPTED],
             "EMPATH_DELIVERY_QUEUE_URL": relay.urls[QueueName.DELIVERY],
+            "EMPATH_DELIVERY_SLOW_QUEUE_URL": relay.urls[QueueName.DELIVERY_SLOW],
             "EMPATH_RETRY_QUEUE_URL": relay.urls[QueueName.RETRY],
             "EMPATH_DSN_QUEUE_URL": relay.urls[QueueName.DSN],
             "EMPATH_HOSTNAME": "relay.test",
